@@ -1,0 +1,170 @@
+"""The observation put in order: which voters there are, and what is seen of each.
+
+Every voter of the freshest configuration gets exactly one sight, and every
+server of the settings is either one of them or not. No diagnosis is made here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+import msgspec
+
+from recovery.model import ClusterObservation, MemberStatus, NodeId, ServerName, ServerObservation
+from recovery.raftentry import LogPosition, Peer
+
+
+class Sight(StrEnum):
+    """What is seen of one voter."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    FENCED = "fenced"
+    DAMAGED = "not readable"
+    """Reached and stopped, but its Raft log cannot be read."""
+    UNREACHED = "not reachable"
+    REPLACED = "replaced"
+    """The server of that name is reached and carries another id: the old disk is not there."""
+    UNMATCHED = "unknown"
+    """No server of the settings can be matched with this id."""
+
+
+class VoterSight(msgspec.Struct, frozen=True):
+    """One voter of the reference configuration."""
+
+    node_id: NodeId
+    address: str
+    """ip:port as the configuration has it."""
+    name: str
+    """The server's name in the settings, or the address where no name could be found."""
+    sight: Sight
+
+
+class Survey(msgspec.Struct, frozen=True, kw_only=True):
+    """What the diagnoses look at."""
+
+    observation: ClusterObservation
+    leaders: tuple[ServerName, ...]
+    """Those that name themselves leader."""
+    freshest: ServerName | None
+    """The server with the highest (term, index) among those that could be ranked."""
+    voters: tuple[VoterSight, ...]
+    """Of the leader's configuration, or of the freshest server's."""
+    others: tuple[ServerName, ...]
+    """Servers of the settings that are no voters: blank, new, or of another history."""
+    lost: tuple[ServerName, ...]
+    """What the operator says is gone for good."""
+
+    @property
+    def quorum(self) -> int:
+        """How many voters make a leader; 0 when there are no voters."""
+        return len(self.voters) // 2 + 1 if self.voters else 0
+
+    def seen(self, *sights: Sight) -> tuple[VoterSight, ...]:
+        """The voters with one of these sights."""
+        return tuple(voter for voter in self.voters if voter.sight in sights)
+
+    def server(self, name: str) -> ServerObservation:
+        """One server's observation."""
+        return self.observation.server(name)
+
+
+def blank(server: ServerObservation) -> bool:
+    """Whether a reached server has no log at all: it votes for anybody (never trust its silence)."""
+    if server.agent is not None and server.agent.last is not None:
+        return server.agent.last.index == 0
+    if server.stored is not None:
+        return server.stored.last is None
+    return server.host is not None and not server.host.running and server.host.raft_db_bytes < 0
+
+
+def position(server: ServerObservation) -> LogPosition | None:
+    """The server's last log position, None for unknown and for blank ones."""
+    return None if blank(server) else server.last
+
+
+def survey(observation: ClusterObservation, lost: Iterable[ServerName] = ()) -> Survey:
+    """Put an observation in order."""
+    servers = observation.servers
+    leaders = tuple(s.name for s in servers if s.agent is not None and s.agent.names_itself_leader)
+    ranked = [(s, place) for s in servers if (place := position(s)) is not None]
+    freshest = max(ranked, key=lambda pair: (pair[1].term, pair[1].index))[0] if ranked else None
+    reference = observation.server(leaders[0]) if leaders else freshest
+    peers = tuple(p for p in (reference.configuration if reference is not None else ()) if p.voter)
+    voters = tuple(_sight(peer, observation) for peer in peers)
+    named = {voter.node_id for voter in voters}
+    others = tuple(s.name for s in servers if s.reached and s.node_id not in named)
+    return Survey(
+        observation=observation,
+        leaders=leaders,
+        freshest=freshest.name if freshest is not None else None,
+        voters=voters,
+        others=others,
+        lost=tuple(lost),
+    )
+
+
+def _sight(peer: Peer, observation: ClusterObservation) -> VoterSight:
+    carrier = next((s for s in observation.servers if peer.id in (s.node_id, _raft_address(s))), None)
+    if carrier is not None:
+        return VoterSight(NodeId(peer.id), peer.address, carrier.name, _sight_of(carrier))
+    name = _name_of(peer, observation)
+    namesake = next((s for s in observation.servers if s.name == name), None)
+    if namesake is None:
+        return VoterSight(NodeId(peer.id), peer.address, name or peer.address, Sight.UNMATCHED)
+    sight = Sight.REPLACED if namesake.reached and namesake.node_id else Sight.UNREACHED
+    return VoterSight(NodeId(peer.id), peer.address, namesake.name, sight)
+
+
+def _sight_of(server: ServerObservation) -> Sight:
+    host = server.host
+    if host is None:
+        # The agent answers through SSH, so without a host nothing of it was seen.
+        return Sight.UNREACHED
+    if host.fenced_by:
+        return Sight.FENCED
+    if host.running:
+        return Sight.RUNNING
+    return Sight.DAMAGED if server.stored is None else Sight.STOPPED
+
+
+def _raft_address(server: ServerObservation) -> str:
+    """Below Raft protocol 3 the id *is* the address: the port is Consul's default server port."""
+    return f"{server.address}:8300"
+
+
+def _name_of(peer: Peer, observation: ClusterObservation) -> str:
+    """Find the old name of an id that no reached server carries; "" if nothing tells it.
+
+    Gossip first, then a catalogue that is still readable, then the address. A
+    replaced machine has the name in gossip under its new id, so gossip alone
+    does not do.
+    """
+    agents = [s.agent for s in observation.servers if s.agent is not None]
+    for agent in agents:
+        for member in agent.members:
+            if member.server and member.node_id == peer.id and member.status is not MemberStatus.NONE:
+                return member.name
+    for agent in agents:
+        for node in agent.known_nodes:
+            if node.node_id == peer.id:
+                return node.name
+    host = peer.address.rpartition(":")[0].strip("[]")
+    for server in observation.servers:
+        if server.address == host:
+            return server.name
+    return ""
+
+
+def silent_to_all(node_id: str, observation: ClusterObservation) -> str:
+    """Say who still has a sign of life of this id; "" when nobody has."""
+    for server in observation.servers:
+        if server.node_id == node_id and server.host is not None and server.host.running:
+            return f"{server.name} runs with this id"
+        if server.agent is None:
+            continue
+        for member in server.agent.members:
+            if member.node_id == node_id and member.status is MemberStatus.ALIVE:
+                return f"{server.name} sees it alive in gossip as {member.name} at {member.address}"
+    return ""

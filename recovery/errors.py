@@ -1,0 +1,60 @@
+"""What can go wrong, as one small tree.
+
+RecoveryError                    every fault of ours that a person may read
+├── SettingsProblem              the settings do not describe something we can work with
+├── StoreUnavailable             Redis does not answer, or refuses us
+├── LeaseLost                    somebody else drives this run now; stop at once
+├── OutOfDate                    the journal grew since it was read; read it again
+├── IllegalEvent                 an event that the run's history does not allow
+├── UnknownKind                  stored data of a kind this version does not know
+├── HostUnreachable              no SSH session to a host (network, key, host key, name)
+├── HostRefused                  host.sh said no: precondition, epoch, lock, space, sudo
+└── InDoubt                      a remote act was cut off: it may or may not have happened
+
+Outcomes are values, faults are exceptions: "needs one more approval" or a
+:class:`recovery.plan.Refusal` is returned, never raised. Every message says
+what happened and what to do next, and may be shown to a person as it is;
+none may carry a secret.
+"""
+
+from __future__ import annotations
+
+
+class RecoveryError(Exception):
+    """A fault that is told to a person in one message."""
+
+
+class SettingsProblem(RecoveryError):
+    """The settings cannot be worked with."""
+
+
+class StoreUnavailable(RecoveryError):
+    """Redis does not answer, or does not let us in."""
+
+
+class LeaseLost(RecoveryError):
+    """Another driver has taken this run over; whoever gets this stops at once."""
+
+
+class OutOfDate(RecoveryError):
+    """The journal is longer than the caller believed."""
+
+
+class IllegalEvent(RecoveryError):
+    """An event that the history of a run does not allow; it was not recorded."""
+
+
+class UnknownKind(RecoveryError):
+    """Stored data was written by another version; refusing beats guessing."""
+
+
+class HostUnreachable(RecoveryError):
+    """A host gave no SSH session: unreachable is *unknown*, never *dead*."""
+
+
+class HostRefused(RecoveryError):
+    """host.sh refused before it changed anything."""
+
+
+class InDoubt(RecoveryError):
+    """A remote act was cut off before its outcome was seen."""

@@ -1,0 +1,727 @@
+"""The journal of a run: events in, state out, and the one function that says what is next.
+
+Everything about the states of a run is in this file, and the file does no I/O.
+
+    apply(state, event) -> state      total over legal histories, else IllegalEvent
+    decide(state, now_s) -> command   total; the only place that says what happens next
+
+The journal is an intent log: *started* is recorded before the act. A started
+step without an outcome is in doubt, and the world is asked, never assumed.
+Finished steps are not looked at again: Consul deletes peers.json once it has
+read it, so what held when it was recorded may rightly no longer hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import assert_never
+
+import msgspec
+
+from recovery.errors import IllegalEvent
+from recovery.model import Catalogue, Person, ServerName
+from recovery.plan import Digest, Plan, PlanReport, Risk, Step, StepId, Undo
+
+# --- Gates ----------------------------------------------------------------------------------------------
+
+
+class Gate(msgspec.Struct, frozen=True, kw_only=True):
+    """A line in the plan that nobody crosses without approval."""
+
+    id: str
+    """``plan`` for the first one, ``irreversible`` or the step's id for later ones."""
+    before: StepId
+    """The step that waits behind it."""
+    worst_risk: Risk
+    people: int
+    """How many different people must approve."""
+    requester_counts: bool
+    typed: tuple[ServerName, ...] = ()
+    """The names that each approver types: servers that cannot be fenced."""
+    expires_after_s: int
+
+
+# --- Events ---------------------------------------------------------------------------------------------
+
+
+class _Event(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    at_s: float
+    """Unix time."""
+
+
+class Proposed(_Event, frozen=True, kw_only=True):
+    """A plan was made and holds the cluster's lock."""
+
+    by: Person
+    plan: Plan
+    report: PlanReport
+    gates: tuple[Gate, ...]
+    origin: str = ""
+    """Where it was asked for: a Slack channel id, or ``terminal``."""
+    replaces: str = ""
+    """The run whose approval this plan's predecessor lost, if any."""
+
+
+class LeaseTaken(_Event, frozen=True, kw_only=True):
+    """A driver took the run over."""
+
+    owner: str
+    epoch: int
+
+
+class GateOpened(_Event, frozen=True, kw_only=True):
+    """People are asked; the time to answer runs from here."""
+
+    gate: str
+    findings: tuple[str, ...] = ()
+    """What was confirmed just before asking (logs read from the stopped servers)."""
+
+
+class Approved(_Event, frozen=True, kw_only=True):
+    """A person approved what is behind a gate, for exactly this plan."""
+
+    by: Person
+    gate: str
+    digest: Digest
+    typed: tuple[ServerName, ...] = ()
+
+
+class AssumptionsHeld(_Event, frozen=True, kw_only=True):
+    """Every assumption was seen to hold right before the irreversible part."""
+
+    findings: tuple[str, ...]
+
+
+class AssumptionsFailed(_Event, frozen=True, kw_only=True):
+    """An assumption was seen not to hold: the approval is void and everything stays as it is."""
+
+    findings: tuple[str, ...]
+
+
+class AssumptionsUnknown(_Event, frozen=True, kw_only=True):
+    """An assumption could not be seen; a person decides whether to look again."""
+
+    findings: tuple[str, ...]
+
+
+class StepNotNeeded(_Event, frozen=True, kw_only=True):
+    """Its ``unless`` held, or its ``after`` held already: nothing was done."""
+
+    step: StepId
+    why: str
+
+
+class StepBlocked(_Event, frozen=True, kw_only=True):
+    """Its ``before`` did not hold: nothing was tried, ask a person."""
+
+    step: StepId
+    why: str
+
+
+class StepStarted(_Event, frozen=True, kw_only=True):
+    """About to act; durable before the act."""
+
+    step: StepId
+    attempt: int
+    epoch: int
+
+
+class StepVerified(_Event, frozen=True, kw_only=True):
+    """Its ``after`` was seen to hold."""
+
+    step: StepId
+    evidence: str
+    resolved: bool = False
+    """Found done by asking the world after a driver was lost."""
+
+
+class StepFailed(_Event, frozen=True, kw_only=True):
+    """Its ``after`` was seen not to hold within its time, or the host refused."""
+
+    step: StepId
+    why: str
+    lines: tuple[str, ...] = ()
+    """Telling lines of the journal."""
+
+
+class StepInDoubt(_Event, frozen=True, kw_only=True):
+    """Its ``after`` could not be seen: it may or may not have happened."""
+
+    step: StepId
+    why: str
+
+
+class RetryChosen(_Event, frozen=True, kw_only=True):
+    """A person chose to try the blocked, failed or doubtful step again."""
+
+    by: Person
+
+
+class AbortChosen(_Event, frozen=True, kw_only=True):
+    """A person stopped the run."""
+
+    by: Person
+
+
+class UndoStarted(_Event, frozen=True, kw_only=True):
+    """About to undo; durable before the act."""
+
+    step: StepId
+    attempt: int
+    epoch: int
+
+
+class UndoVerified(_Event, frozen=True, kw_only=True):
+    """The undo's own checks hold."""
+
+    step: StepId
+
+
+class UndoFailed(_Event, frozen=True, kw_only=True):
+    """The undo could not be proven: stuck until a person has looked."""
+
+    step: StepId
+    why: str
+
+
+class CatalogueNoted(_Event, frozen=True, kw_only=True):
+    """What the catalogue held, before and after."""
+
+    when: str
+    """``before`` or ``after``."""
+    catalogue: Catalogue | None
+    source: str
+
+
+class LeadersSeen(_Event, frozen=True, kw_only=True):
+    """Two servers named themselves leader in successive samples: the run stops."""
+
+    servers: tuple[ServerName, ...]
+
+
+class Outcome(StrEnum):
+    """How a run ends."""
+
+    RECOVERED = "recovered"
+    ABORTED = "aborted"
+    EXPIRED = "expired"
+    VOID = "void"
+    """An assumption failed; a new plan is needed."""
+
+
+class Ended(_Event, frozen=True, kw_only=True):
+    """The run is over and the cluster's lock is free."""
+
+    outcome: Outcome
+
+
+Event = (
+    Proposed
+    | LeaseTaken
+    | GateOpened
+    | Approved
+    | AssumptionsHeld
+    | AssumptionsFailed
+    | AssumptionsUnknown
+    | StepNotNeeded
+    | StepBlocked
+    | StepStarted
+    | StepVerified
+    | StepFailed
+    | StepInDoubt
+    | RetryChosen
+    | AbortChosen
+    | UndoStarted
+    | UndoVerified
+    | UndoFailed
+    | CatalogueNoted
+    | LeadersSeen
+    | Ended
+)
+
+# --- State ----------------------------------------------------------------------------------------------
+
+
+class StepStatus(StrEnum):
+    """Where one step is."""
+
+    TODO = "todo"
+    BLOCKED = "blocked"
+    DOING = "doing"
+    IN_DOUBT = "in doubt"
+    FAILED = "failed"
+    DONE = "done"
+    NOT_NEEDED = "not needed"
+    UNDOING = "undoing"
+    UNDONE = "undone"
+    STUCK = "stuck"
+
+
+FINISHED = frozenset({StepStatus.DONE, StepStatus.NOT_NEEDED})
+WAITS_FOR_PERSON = frozenset({StepStatus.BLOCKED, StepStatus.FAILED, StepStatus.IN_DOUBT, StepStatus.STUCK})
+
+# (status, event type) -> status. What is not here is illegal.
+_MOVES: dict[tuple[StepStatus, type[_Event]], StepStatus] = {
+    (StepStatus.TODO, StepNotNeeded): StepStatus.NOT_NEEDED,
+    (StepStatus.TODO, StepBlocked): StepStatus.BLOCKED,
+    (StepStatus.TODO, StepStarted): StepStatus.DOING,
+    (StepStatus.DOING, StepStarted): StepStatus.DOING,
+    (StepStatus.DOING, StepVerified): StepStatus.DONE,
+    (StepStatus.DOING, StepFailed): StepStatus.FAILED,
+    (StepStatus.DOING, StepInDoubt): StepStatus.IN_DOUBT,
+    (StepStatus.DONE, UndoStarted): StepStatus.UNDOING,
+    (StepStatus.FAILED, UndoStarted): StepStatus.UNDOING,
+    (StepStatus.IN_DOUBT, UndoStarted): StepStatus.UNDOING,
+    (StepStatus.DOING, UndoStarted): StepStatus.UNDOING,
+    (StepStatus.STUCK, UndoStarted): StepStatus.UNDOING,
+    (StepStatus.UNDOING, UndoStarted): StepStatus.UNDOING,
+    (StepStatus.UNDOING, UndoVerified): StepStatus.UNDONE,
+    (StepStatus.UNDOING, UndoFailed): StepStatus.STUCK,
+}
+
+
+class StepState(msgspec.Struct, frozen=True, kw_only=True):
+    """One step's place in the run."""
+
+    status: StepStatus = StepStatus.TODO
+    attempt: int = 0
+    detail: str = ""
+    lines: tuple[str, ...] = ()
+    started_s: float = 0.0
+    ended_s: float = 0.0
+
+
+class RunState(msgspec.Struct, frozen=True, kw_only=True):
+    """A run, folded from its journal."""
+
+    requested_by: Person
+    proposed_s: float
+    origin: str
+    replaces: str
+    plan: Plan
+    digest: Digest
+    report: PlanReport
+    gates: tuple[Gate, ...]
+    steps: tuple[StepState, ...]
+    """In the order of the plan's steps."""
+    length: int = 1
+    """Events so far."""
+    owner: str = ""
+    epoch: int = 0
+    opened: tuple[GateOpened, ...] = ()
+    approvals: tuple[Approved, ...] = ()
+    held_at: tuple[int, ...] = ()
+    """How many approvals there were each time the assumptions were seen to hold."""
+    void: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+    """Assumptions that could not be seen; a person decides whether to look again."""
+    aborted_by: Person | None = None
+    two_leaders: tuple[ServerName, ...] = ()
+    before: CatalogueNoted | None = None
+    after: CatalogueNoted | None = None
+    outcome: Outcome | None = None
+    ended_s: float = 0.0
+
+    def step_state(self, step: StepId) -> StepState:
+        """Give one step's state; KeyError if the plan has no such step."""
+        return self.steps[self.index_of(step)]
+
+    def index_of(self, step: StepId) -> int:
+        """Where a step stands in the plan; KeyError if it has no such step."""
+        for index, planned in enumerate(self.plan.steps):
+            if planned.id == step:
+                return index
+        raise KeyError(step)
+
+    def gate(self, gate: str) -> Gate | None:
+        """Give a gate by its id."""
+        return next((candidate for candidate in self.gates if candidate.id == gate), None)
+
+    def approvers(self, gate: str) -> tuple[Person, ...]:
+        """The different people who have approved a gate."""
+        return tuple(dict.fromkeys(approval.by for approval in self.approvals if approval.gate == gate))
+
+    def missing(self, gate: Gate) -> int:
+        """How many more people a gate needs."""
+        counted = [
+            person
+            for person in self.approvers(gate.id)
+            if gate.requester_counts or person != self.requested_by
+        ]
+        return max(0, gate.people - len(counted))
+
+    @property
+    def waiting_gate(self) -> Gate | None:
+        """The gate that people are asked about right now."""
+        if self.outcome is not None or self.aborted_by is not None:
+            return None
+        open_ids = {opened.gate for opened in self.opened}
+        return next((gate for gate in self.gates if gate.id in open_ids and self.missing(gate)), None)
+
+    @property
+    def waiting_step(self) -> Step | None:
+        """The step that needs a person's decision."""
+        for step, state in zip(self.plan.steps, self.steps, strict=True):
+            if state.status in WAITS_FOR_PERSON and not self._passed_over(step, state):
+                return step
+        return None
+
+    @staticmethod
+    def _passed_over(step: Step, state: StepState) -> bool:
+        return step.optional and state.status is not StepStatus.STUCK
+
+
+def start(event: Event) -> RunState:
+    """Begin a run; IllegalEvent unless the first event is a proposal."""
+    if not isinstance(event, Proposed):
+        raise IllegalEvent(f"a journal begins with a proposal, not with {type(event).__name__}")
+    return RunState(
+        requested_by=event.by,
+        proposed_s=event.at_s,
+        origin=event.origin,
+        replaces=event.replaces,
+        plan=event.plan,
+        digest=event.plan.digest(),
+        report=event.report,
+        gates=event.gates,
+        steps=tuple(StepState() for _ in event.plan.steps),
+    )
+
+
+def fold(events: Iterable[Event]) -> RunState:
+    """Fold a whole journal; IllegalEvent when it is empty or impossible."""
+    state: RunState | None = None
+    for event in events:
+        state = start(event) if state is None else apply(state, event)
+    if state is None:
+        raise IllegalEvent("the journal is empty")
+    return state
+
+
+def apply(state: RunState, event: Event) -> RunState:
+    """Give the state after an event; IllegalEvent if the history does not allow it."""
+    if state.outcome is not None:
+        raise IllegalEvent(f"the run has ended ({state.outcome}); {type(event).__name__} comes too late")
+    changed = _changed(state, event)
+    return msgspec.structs.replace(changed, length=state.length + 1)
+
+
+def _changed(state: RunState, event: Event) -> RunState:
+    replace = msgspec.structs.replace
+    match event:
+        case Proposed():
+            raise IllegalEvent("a run is proposed once")
+        case LeaseTaken(owner=owner, epoch=epoch):
+            if epoch <= state.epoch:
+                raise IllegalEvent(f"epoch {epoch} is not above {state.epoch}")
+            return replace(state, owner=owner, epoch=epoch)
+        case GateOpened(gate=gate):
+            if state.gate(gate) is None or any(opened.gate == gate for opened in state.opened):
+                raise IllegalEvent(f"gate {gate} is unknown or already open")
+            return replace(state, opened=(*state.opened, event))
+        case Approved():
+            _check_approval(state, event)
+            return replace(state, approvals=(*state.approvals, event))
+        case AssumptionsHeld():
+            return replace(state, held_at=(*state.held_at, len(state.approvals)), doubts=())
+        case AssumptionsFailed(findings=findings):
+            return replace(state, void=findings)
+        case AssumptionsUnknown(findings=findings):
+            return replace(state, doubts=findings)
+        case RetryChosen():
+            return _retried(state)
+        case AbortChosen(by=by):
+            return state if state.aborted_by is not None else replace(state, aborted_by=by)
+        case CatalogueNoted(when=when):
+            return replace(state, before=event) if when == "before" else replace(state, after=event)
+        case LeadersSeen(servers=servers):
+            return replace(state, two_leaders=servers)
+        case Ended(outcome=outcome, at_s=at_s):
+            return replace(state, outcome=outcome, ended_s=at_s)
+        case (
+            StepNotNeeded()
+            | StepBlocked()
+            | StepStarted()
+            | StepVerified()
+            | StepFailed()
+            | StepInDoubt()
+            | UndoStarted()
+            | UndoVerified()
+            | UndoFailed()
+        ):
+            return _moved(state, event)
+        case _:
+            assert_never(event)
+
+
+def _check_approval(state: RunState, event: Approved) -> None:
+    gate = state.gate(event.gate)
+    if gate is None or not any(opened.gate == event.gate for opened in state.opened):
+        raise IllegalEvent(f"gate {event.gate} is not open")
+    if event.digest != state.digest:
+        raise IllegalEvent("the approval is for another plan")
+    if not gate.requester_counts and event.by == state.requested_by:
+        raise IllegalEvent("the requester's own approval does not count")
+    if set(event.typed) != set(gate.typed):
+        raise IllegalEvent("the names of the servers that cannot be fenced were not typed")
+    if event.by in state.approvers(event.gate):
+        raise IllegalEvent(f"{event.by} has approved this already")
+    if state.aborted_by is not None or state.void:
+        raise IllegalEvent("the run is being stopped")
+
+
+_StepEvent = (
+    StepNotNeeded
+    | StepBlocked
+    | StepStarted
+    | StepVerified
+    | StepFailed
+    | StepInDoubt
+    | UndoStarted
+    | UndoVerified
+    | UndoFailed
+)
+
+
+def _moved(state: RunState, event: _StepEvent) -> RunState:
+    try:
+        index = state.index_of(event.step)
+    except KeyError:
+        raise IllegalEvent(f"the plan has no step {event.step}") from None
+    old = state.steps[index]
+    status = _MOVES.get((old.status, type(event)))
+    if status is None:
+        raise IllegalEvent(f"step {event.step} is {old.status}; {type(event).__name__} cannot follow")
+    if isinstance(event, StepStarted):
+        _check_order(state, index)
+    new = msgspec.structs.replace(old, status=status, ended_s=event.at_s)
+    match event:
+        case StepStarted(attempt=attempt) | UndoStarted(attempt=attempt):
+            new = msgspec.structs.replace(
+                new, attempt=attempt, started_s=old.started_s or event.at_s, ended_s=0.0, detail="", lines=()
+            )
+        case StepVerified(evidence=text) | StepNotNeeded(why=text):
+            new = msgspec.structs.replace(new, detail=text)
+        case StepFailed(why=why, lines=lines):
+            new = msgspec.structs.replace(new, detail=why, lines=lines)
+        case StepBlocked(why=why) | StepInDoubt(why=why) | UndoFailed(why=why):
+            new = msgspec.structs.replace(new, detail=why)
+        case UndoVerified():
+            pass
+        case _:
+            assert_never(event)
+    return _with_step(state, index, new)
+
+
+def _check_order(state: RunState, index: int) -> None:
+    """A step starts only behind approved gates, and after every earlier step is finished or passed over."""
+    step = state.plan.steps[index]
+    for earlier, earlier_state in zip(state.plan.steps[:index], state.steps[:index], strict=True):
+        if earlier_state.status not in FINISHED and not (
+            earlier.optional and earlier_state.status in WAITS_FOR_PERSON
+        ):
+            raise IllegalEvent(f"step {step.id} cannot start before {earlier.id} is finished")
+    for gate in state.gates:
+        if state.index_of(gate.before) <= index and state.missing(gate):
+            raise IllegalEvent(f"step {step.id} waits behind gate {gate.id}, which is not approved")
+    if state.aborted_by is not None or state.void or state.two_leaders:
+        raise IllegalEvent(f"the run is being stopped; step {step.id} does not start")
+
+
+def _with_step(state: RunState, index: int, new: StepState) -> RunState:
+    return msgspec.structs.replace(state, steps=(*state.steps[:index], new, *state.steps[index + 1 :]))
+
+
+def _retried(state: RunState) -> RunState:
+    if state.doubts:
+        return msgspec.structs.replace(state, doubts=())
+    step = state.waiting_step
+    if step is None:
+        raise IllegalEvent("nothing waits for a retry")
+    index = state.index_of(step.id)
+    old = state.steps[index]
+    again = {
+        StepStatus.BLOCKED: StepStatus.TODO,
+        StepStatus.FAILED: StepStatus.TODO,
+        # The world is asked first: what is in doubt may have happened.
+        StepStatus.IN_DOUBT: StepStatus.DOING,
+        StepStatus.STUCK: StepStatus.UNDOING,
+    }[old.status]
+    return _with_step(state, index, msgspec.structs.replace(old, status=again, detail="", lines=()))
+
+
+# --- What is next ---------------------------------------------------------------------------------------
+
+
+class _Command(msgspec.Struct, frozen=True):
+    pass
+
+
+class OpenGate(_Command, frozen=True):
+    """Ask people."""
+
+    gate: Gate
+
+
+class AwaitApproval(_Command, frozen=True):
+    """People were asked; wait for them until the deadline."""
+
+    gate: Gate
+    deadline_s: float
+
+
+class CheckAssumptions(_Command, frozen=True):
+    """Right before the irreversible part, before asking and again before acting."""
+
+
+class Execute(_Command, frozen=True):
+    """Start this step."""
+
+    step: Step
+    attempt: int
+
+
+class Resolve(_Command, frozen=True):
+    """The step was started and has no outcome: ask the world."""
+
+    step: Step
+    attempt: int
+
+
+class RollBack(_Command, frozen=True):
+    """Undo this step."""
+
+    step: Step
+    undo: Undo
+    attempt: int
+
+
+class AwaitPerson(_Command, frozen=True):
+    """Nothing more happens until a person decides."""
+
+    why: str
+
+
+class Finish(_Command, frozen=True):
+    """Record the end."""
+
+    outcome: Outcome
+
+
+class Over(_Command, frozen=True):
+    """The run has ended."""
+
+
+Command = (
+    OpenGate | AwaitApproval | CheckAssumptions | Execute | Resolve | RollBack | AwaitPerson | Finish | Over
+)
+
+
+def decide(state: RunState, now_s: float) -> Command:
+    """Say what is next."""
+    if state.outcome is not None:
+        return Over()
+    if state.aborted_by is not None:
+        return _unwind(state)
+    if state.two_leaders:
+        return AwaitPerson(
+            f"two servers name themselves leader: {', '.join(state.two_leaders)}; no further step is taken"
+        )
+    if state.void:
+        return Finish(Outcome.VOID)
+    for index, (step, step_state) in enumerate(zip(state.plan.steps, state.steps, strict=True)):
+        if step_state.status in FINISHED:
+            continue
+        if step.optional and step_state.status in WAITS_FOR_PERSON:
+            continue
+        match step_state.status:
+            case StepStatus.DOING:
+                return Resolve(step, step_state.attempt)
+            case StepStatus.TODO:
+                return _gates(state, index, now_s) or Execute(step, step_state.attempt + 1)
+            case _:
+                return AwaitPerson(f"{step.title}: {step_state.status}. {step_state.detail}")
+    return Finish(Outcome.RECOVERED)
+
+
+def _gates(state: RunState, index: int, now_s: float) -> Command | None:
+    """What stands between the run and the step at ``index``."""
+    irreversible = state.plan.steps[index].risk is Risk.IRREVERSIBLE
+    first = irreversible and all(
+        step.risk is not Risk.IRREVERSIBLE or step_state.status not in FINISHED
+        for step, step_state in zip(state.plan.steps[:index], state.steps[:index], strict=True)
+    )
+    if first and state.doubts:
+        return AwaitPerson("could not be seen: " + "; ".join(state.doubts))
+    for gate in state.gates:
+        if gate.before != state.plan.steps[index].id:
+            continue
+        opened = next((entry for entry in state.opened if entry.gate == gate.id), None)
+        if opened is None:
+            # Look before asking, so that people approve what is, not what was planned.
+            if first and not state.held_at:
+                return CheckAssumptions()
+            return OpenGate(gate)
+        if state.missing(gate):
+            deadline_s = opened.at_s + gate.expires_after_s
+            return Finish(Outcome.EXPIRED) if now_s >= deadline_s else AwaitApproval(gate, deadline_s)
+    # Look again after the last approval: minutes may have passed while people decided.
+    if first and (not state.held_at or state.held_at[-1] < len(state.approvals)):
+        return CheckAssumptions()
+    return None
+
+
+def _unwind(state: RunState) -> Command:
+    """After an abort: take back what would be a trap, leave the rest as it is, and end."""
+    for step, step_state in reversed(list(zip(state.plan.steps, state.steps, strict=True))):
+        rollback = step.rollback
+        if not isinstance(rollback, Undo) or not rollback.on_abort:
+            continue
+        match step_state.status:
+            case StepStatus.STUCK:
+                return AwaitPerson(f"taking back “{step.title}” failed: {step_state.detail}")
+            case (
+                StepStatus.DONE
+                | StepStatus.DOING
+                | StepStatus.FAILED
+                | StepStatus.IN_DOUBT
+                | StepStatus.UNDOING
+            ):
+                if _consumed(state, step):
+                    continue
+                return RollBack(step, rollback, step_state.attempt)
+            case _:
+                continue
+    return Finish(Outcome.ABORTED)
+
+
+def _consumed(state: RunState, step: Step) -> bool:
+    """Whether a later irreversible step on the same server has run: its file has been read by then."""
+    index = state.index_of(step.id)
+    return any(
+        set(later.targets) & set(step.targets)
+        and later.risk is Risk.IRREVERSIBLE
+        and later_state.status is StepStatus.DONE
+        for later, later_state in zip(state.plan.steps[index + 1 :], state.steps[index + 1 :], strict=True)
+    )
+
+
+def left_behind(state: RunState) -> tuple[Step, ...]:
+    """The steps that ran, changed a host and were not taken back."""
+    return tuple(
+        step
+        for step, step_state in zip(state.plan.steps, state.steps, strict=True)
+        if step.risk is not Risk.READ_ONLY
+        and step_state.status
+        not in {StepStatus.TODO, StepStatus.BLOCKED, StepStatus.NOT_NEEDED, StepStatus.UNDONE}
+    )
+
+
+def not_done(state: RunState) -> tuple[Step, ...]:
+    """The steps that never finished."""
+    return tuple(
+        step
+        for step, step_state in zip(state.plan.steps, state.steps, strict=True)
+        if step_state.status not in FINISHED
+    )

@@ -1,0 +1,237 @@
+"""What was seen of a cluster: ids, observations and three-valued facts.
+
+Values only. Nothing here decides or does anything. Facts about remote hosts
+are never booleans: what could not be seen is :class:`Unknown`, which neither
+satisfies a check nor counts as dead.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NewType
+
+import msgspec
+
+from recovery.raftentry import LogPosition, Peer
+
+ClusterName = NewType("ClusterName", str)
+ServerName = NewType("ServerName", str)
+"""The name of a server in our settings; equal to its Consul node name."""
+NodeId = NewType("NodeId", str)
+"""A server's raft id from Consul 0.7.3 on: the UUID in data_dir/node-id, lower case."""
+RunId = NewType("RunId", str)
+Person = NewType("Person", str)
+"""A person as the settings name them; Slack users and terminal users map to one."""
+
+
+class Holds(msgspec.Struct, frozen=True, tag="holds"):
+    """The fact was seen to be so."""
+
+    evidence: str = ""
+
+
+class Fails(msgspec.Struct, frozen=True, tag="fails"):
+    """The fact was seen not to be so."""
+
+    observed: str
+
+
+class Unknown(msgspec.Struct, frozen=True, tag="unknown"):
+    """It could not be seen."""
+
+    reason: str
+
+
+Fact = Holds | Fails | Unknown
+
+
+class ServerSpec(msgspec.Struct, frozen=True):
+    """A server as the settings name it."""
+
+    name: ServerName
+    address: str
+    """SSH address: a name or an IP address, never one that Consul DNS resolves."""
+
+
+class ClusterSpec(msgspec.Struct, frozen=True):
+    """A cluster as the settings name it: the servers that ought to be there."""
+
+    name: ClusterName
+    servers: tuple[ServerSpec, ...]
+
+    def address_of(self, name: ServerName) -> str:
+        """Give the SSH address of a server of this cluster; KeyError if it has no such server."""
+        return {server.name: server.address for server in self.servers}[name]
+
+
+class MemberStatus(StrEnum):
+    """A member's state in gossip, as serf counts it (0 none to 4 failed)."""
+
+    NONE = "none"
+    ALIVE = "alive"
+    LEAVING = "leaving"
+    LEFT = "left"
+    FAILED = "failed"
+
+
+class Member(msgspec.Struct, frozen=True):
+    """One line of an agent's member list (GET /v1/agent/members)."""
+
+    name: str
+    address: str
+    status: MemberStatus
+    server: bool
+    node_id: str = ""
+    datacenter: str = ""
+    build: str = ""
+
+
+class Catalogue(msgspec.Struct, frozen=True):
+    """How much a server's catalogue held, from a stale or a normal read."""
+
+    nodes: int
+    services: int
+    sessions: int
+
+
+class KnownNode(msgspec.Struct, frozen=True):
+    """A node as a catalogue names it (GET /v1/catalog/nodes?stale): the old name of an id that is gone."""
+
+    name: str
+    node_id: str
+    address: str
+
+
+class AgentView(msgspec.Struct, frozen=True, kw_only=True):
+    """What a running server's agent says of itself on its own loopback.
+
+    /v1/status/* needs no token; agent/self and agent/members need agent:read
+    and node:read, which without a leader only the agent recovery token has
+    (reference: Consul ACL documentation, and measured on 1.8.7).
+    """
+
+    leader_address: str
+    """/v1/status/leader: "" when this server knows none. May name a dead leader for seconds."""
+    peers: tuple[str, ...]
+    """/v1/status/peers: ip:port of voters and non-voters."""
+    names_itself_leader: bool = False
+    node_name: str = ""
+    node_id: str = ""
+    version: str = ""
+    datacenter: str = ""
+    raft_protocol: int = 0
+    raft_state: str = ""
+    term: int = 0
+    last: LogPosition | None = None
+    """The larger of last log and last snapshot: last_log_index is 0 right after a recovery."""
+    commit_index: int = 0
+    configuration: tuple[Peer, ...] = ()
+    """latest_configuration of agent/self; empty where it was not given."""
+    members: tuple[Member, ...] = ()
+    leave_on_terminate: bool | None = None
+    bootstrap_expect: int = 0
+    stale_reads: bool = False
+    """Whether ?stale reads (and so a stale snapshot) are still answered."""
+    catalogue: Catalogue | None = None
+    known_nodes: tuple[KnownNode, ...] = ()
+    """From the same stale read; empty where none was answered."""
+    withheld: tuple[str, ...] = ()
+    """What was refused or not answered, a sentence each (for example 403 without a token)."""
+
+
+class HostView(msgspec.Struct, frozen=True, kw_only=True):
+    """What host.sh sees on a host (verb ``look``)."""
+
+    active_state: str
+    """systemd's ActiveState: active, activating, inactive, failed, ..."""
+    enabled: bool
+    main_pid: int
+    unit_user: str
+    data_dir: str
+    node_id: str = ""
+    """From data_dir/node-id; "" when the file is missing."""
+    version: str = ""
+    """What the installed program says of itself."""
+    raft_db_bytes: int = -1
+    """Size of raft/raft.db, -1 when there is none."""
+    wal: bool = False
+    """Whether raft/wal/ is there: a format we cannot read."""
+    snapshots: int = 0
+    peers_info: bool = False
+    peers_json: str | None = None
+    held_by: str = ""
+    """The run that holds this server back from starting, or ""."""
+    fenced_by: str = ""
+    free_bytes: int = 0
+    state_bytes: int = 0
+    """Size of raft/ and serf/, what an archive needs."""
+    epoch: int = 0
+    """The highest epoch a driver has used here; 0 when none ever did."""
+    leave_on_terminate: bool | None = None
+    """From the configuration files; None where they do not say (Consul's default then counts)."""
+
+    @property
+    def running(self) -> bool:
+        """Whether a process of the unit is there, whatever systemd calls its state."""
+        return self.main_pid > 0
+
+
+class StoredLog(msgspec.Struct, frozen=True, kw_only=True):
+    """What the raft directory of a stopped server holds (raft.db and newest snapshot)."""
+
+    last: LogPosition | None
+    """None: no entry and no snapshot, a blank server."""
+    term: int
+    configuration: tuple[Peer, ...]
+
+
+class ServerObservation(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything seen of one server of the settings; each part may be missing with a reason."""
+
+    name: ServerName
+    address: str
+    host: HostView | None = None
+    host_problem: str = ""
+    agent: AgentView | None = None
+    agent_problem: str = ""
+    stored: StoredLog | None = None
+    stored_problem: str = ""
+
+    @property
+    def reached(self) -> bool:
+        """Whether an SSH session could look at the host."""
+        return self.host is not None
+
+    @property
+    def node_id(self) -> str:
+        """The node id, from the agent or from the file of a stopped one; "" if unknown."""
+        if self.agent is not None and self.agent.node_id:
+            return self.agent.node_id
+        return self.host.node_id if self.host is not None else ""
+
+    @property
+    def last(self) -> LogPosition | None:
+        """The last log position, from the agent's numbers or a stopped server's files."""
+        if self.agent is not None and self.agent.last is not None:
+            return self.agent.last
+        return self.stored.last if self.stored is not None else None
+
+    @property
+    def configuration(self) -> tuple[Peer, ...]:
+        """The peer set this server believes in."""
+        if self.agent is not None and self.agent.configuration:
+            return self.agent.configuration
+        return self.stored.configuration if self.stored is not None else ()
+
+
+class ClusterObservation(msgspec.Struct, frozen=True, kw_only=True):
+    """All servers of a cluster, looked at in parallel."""
+
+    cluster: ClusterName
+    taken_at_s: float
+    """Unix time."""
+    servers: tuple[ServerObservation, ...]
+
+    def server(self, name: str) -> ServerObservation:
+        """Give one server's observation; KeyError if the cluster has no such server."""
+        return {server.name: server for server in self.servers}[ServerName(name)]

@@ -1,0 +1,170 @@
+"""What the engine and the use cases need from outside, as protocols.
+
+Adapters implement them; tests give their own. The engine sees nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+from recovery.journal import Event, RunState
+from recovery.model import ClusterName, ClusterObservation, Fact, RunId, ServerName
+from recovery.plan import Action, Check, StepId
+
+
+class ActKey(msgspec.Struct, frozen=True):
+    """Names one try of one act, on the host too: host.sh skips what its receipt says is done."""
+
+    run: RunId
+    step: StepId
+    attempt: int
+    direction: Literal["do", "undo"]
+    owner: str
+    epoch: int
+
+
+class World(Protocol):
+    """The cluster's hosts and agents, for one cluster."""
+
+    async def observe(self) -> ClusterObservation:
+        """Look at every server in parallel; what cannot be seen is in the observation, never raised."""
+        ...
+
+    async def check(self, check: Check, *, run: RunId) -> Fact:
+        """Answer one question now; never raises for a host that does not answer (that is Unknown)."""
+        ...
+
+    async def perform(self, action: Action, *, key: ActKey, timeout_s: float) -> str:
+        """Do it, and give one line of evidence.
+
+        Raises HostRefused (nothing was changed), HostUnreachable (nothing was sent)
+        or InDoubt (cut off: it may have happened).
+        """
+        ...
+
+    async def receipt(self, action: Action, *, key: ActKey) -> Fact:
+        """Whether the host's receipt says that this try was done: Holds, Fails (no receipt) or Unknown."""
+        ...
+
+    async def explain(self, server: ServerName) -> tuple[str, ...]:
+        """The last telling lines of a server's journal, secrets removed; empty where there are none."""
+        ...
+
+    async def highest_epoch(self) -> int:
+        """The highest epoch that any reached host has seen; 0 if none."""
+        ...
+
+    async def leaders(self) -> tuple[ServerName, ...]:
+        """The servers that name themselves leader right now; those that do not answer are left out."""
+        ...
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """The right to drive a cluster's run, until ``epoch`` is no longer the newest."""
+
+    cluster: ClusterName
+    run: RunId
+    owner: str
+    epoch: int
+
+
+class LeaseHeld(msgspec.Struct, frozen=True):
+    """Somebody else drives."""
+
+    owner: str
+    epoch: int
+
+
+class ActiveRun(msgspec.Struct, frozen=True):
+    """The run that holds a cluster's lock."""
+
+    run: RunId
+    events: tuple[Event, ...]
+
+
+class RunStore(Protocol):
+    """Lock, lease and journal. Every method raises StoreUnavailable when the store does not answer."""
+
+    async def propose(self, cluster: ClusterName, run: RunId, event: Event) -> RunId:
+        """Take the cluster's lock for ``run`` and write its first event, in one act.
+
+        Gives the id of the run that holds the lock: ``run`` itself, or the one that had it already.
+        """
+        ...
+
+    async def active(self, cluster: ClusterName) -> RunId | None:
+        """The run that holds the cluster's lock."""
+        ...
+
+    async def events(self, cluster: ClusterName, run: RunId) -> tuple[Event, ...]:
+        """The run's journal; empty if there is no such run."""
+        ...
+
+    async def runs(self, cluster: ClusterName, *, limit: int = 20) -> tuple[RunId, ...]:
+        """The newest runs of a cluster, newest first."""
+        ...
+
+    async def take_lease(
+        self, cluster: ClusterName, run: RunId, *, owner: str, ttl_s: float, above_epoch: int
+    ) -> Lease | LeaseHeld:
+        """Become the driver: epoch is above every one before and above ``above_epoch``."""
+        ...
+
+    async def renew_lease(self, lease: Lease, *, ttl_s: float) -> None:
+        """Keep it; raises LeaseLost."""
+        ...
+
+    async def release_lease(self, lease: Lease) -> None:
+        """Give it back, if it is still ours."""
+        ...
+
+    async def append(self, lease: Lease, event: Event, *, expected_length: int) -> None:
+        """Record what the driver did; raises LeaseLost or OutOfDate. An Ended event frees the lock."""
+        ...
+
+    async def decide(self, cluster: ClusterName, run: RunId, event: Event, *, expected_length: int) -> None:
+        """Record what a person decided (approve, abort, retry): no lease needed; raises OutOfDate."""
+        ...
+
+    async def wait(self, cluster: ClusterName, run: RunId, *, length: int, timeout_s: float) -> None:
+        """Return when the journal is longer than ``length``, or after the timeout."""
+        ...
+
+    async def remember(self, cluster: ClusterName, name: str, value: str) -> None:
+        """Keep a small value beside a cluster (where its card is, last known members)."""
+        ...
+
+    async def recall(self, cluster: ClusterName, name: str) -> str | None:
+        """Give it back."""
+        ...
+
+    async def once(self, key: str, *, ttl_s: float) -> bool:
+        """True the first time a key is seen within ``ttl_s`` (a payload delivered twice)."""
+        ...
+
+
+class Notifier(Protocol):
+    """Whoever shows a run to people. Must not raise: a failed post never stops a run."""
+
+    async def show(self, run: RunId, state: RunState, events: Sequence[Event]) -> None:
+        """The run changed; ``events`` are the new ones."""
+        ...
+
+
+class Clock(Protocol):
+    """Time, so that tests own it."""
+
+    def now_s(self) -> float:
+        """Unix time."""
+        ...
+
+    def monotonic_s(self) -> float:
+        """For deadlines."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
