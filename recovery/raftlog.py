@@ -1,0 +1,211 @@
+"""What a server's Raft log says: how far it goes, what it holds where, for whom it voted, who its peers were.
+
+Read out of raft.db page by page (see `recovery.boltdb`), with the agent stopped: without Consul, without a
+token, a few KiB. The newest snapshot's meta.json belongs to it: after every recovery by peers.json the log is
+empty, and the snapshot alone says how far the server is.
+
+BoltDB has no checksums on these pages, so the numbers are checked against each other: an entry names its own
+index, terms never fall along a log and never pass the current term. What contradicts itself is refused.
+
+Source: hashicorp/raft-boltdb bolt_store.go (buckets, keys); hashicorp/raft api.go (keys of `conf`, what
+counts as last); checked against `consul info` of 0.6.4 and 1.8.7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from recovery.boltdb import (
+    Bucket,
+    Database,
+    Element,
+    PageRequest,
+    RaftLogUnreadable,
+    Reads,
+    drive,
+    first_of,
+    last_of,
+    open_bucket,
+    open_database,
+    scan,
+    seek,
+)
+from recovery.raftentry import (
+    LogEntry,
+    LogPosition,
+    Peer,
+    PeerSet,
+    SnapshotMeta,
+    parse_entry,
+    parse_peer_set,
+)
+
+__all__ = [
+    "LogEntry",
+    "LogPosition",
+    "Peer",
+    "PeerSet",
+    "RaftLog",
+    "RaftLogUnreadable",
+    "ServerLog",
+    "SnapshotMeta",
+    "Vote",
+    "entry_at",
+    "load_log",
+    "load_server",
+    "newest_snapshot",
+    "peer_sets",
+    "read_log",
+    "reader",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """The last vote a server gave: in which term, to whom (an address)."""
+
+    term: int
+    candidate: str
+
+
+@dataclass(frozen=True, slots=True)
+class RaftLog:
+    """One raft.db; `first` and `last` are None when it holds no entry."""
+
+    db: Database
+    entries: Bucket
+    first: LogPosition | None
+    last: LogPosition | None
+    current_term: int
+    last_vote: Vote | None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLog:
+    """A server's whole log: raft.db and the snapshots beside it.
+
+    `configuration` is the peer set the server will go by once it has replayed its log, None if it has none.
+    """
+
+    log: RaftLog
+    snapshots: tuple[SnapshotMeta, ...]
+    configuration: PeerSet | None
+
+    @property
+    def snapshot(self) -> SnapshotMeta | None:
+        """The newest snapshot, which is the one a server starts from."""
+        return newest_snapshot(self.snapshots)
+
+    @property
+    def last(self) -> LogPosition | None:
+        """How far the server is: the later of the log's end and the newest snapshot; None when blank."""
+        ends = [self.log.last] if self.log.last else []
+        if self.snapshot:
+            ends.append(self.snapshot.last)
+        return max(ends, default=None)
+
+
+def newest_snapshot(snapshots: Sequence[SnapshotMeta]) -> SnapshotMeta | None:
+    """Return the snapshot that goes furthest, or None."""
+    return max(snapshots, key=lambda snapshot: snapshot.last, default=None)
+
+
+def index_key(index: int) -> bytes:
+    """Return the key of an entry: its index, 8 bytes, big-endian."""
+    return index.to_bytes(8, "big")
+
+
+def load_log(file: str, size: int) -> Reads[RaftLog]:
+    """Read how far a raft.db of `size` bytes goes; raises RaftLogUnreadable."""
+    db = yield from open_database(file, size)
+    entries = yield from open_bucket(db, b"logs")
+    conf = yield from open_bucket(db, b"conf")
+    if entries is None or conf is None:
+        raise RaftLogUnreadable(
+            "it is a BoltDB file, but not a Raft log: the buckets logs and conf are missing"
+        )
+    current_term = yield from _number(db, conf, b"CurrentTerm")
+    vote_term = yield from _number(db, conf, b"LastVoteTerm")
+    candidate = yield from seek(db, conf, b"LastVoteCand")
+    vote = None
+    if vote_term and candidate:
+        vote = Vote(vote_term, candidate.value.decode(errors="replace"))
+    first = _position((yield from first_of(db, entries)))
+    last = _position((yield from last_of(db, entries)))
+    if first and last and not (first.index <= last.index and first.term <= last.term <= current_term):
+        raise RaftLogUnreadable(
+            f"its numbers contradict each other: entries from term {first.term} to {last.term}, "
+            f"current term {current_term}"
+        )
+    return RaftLog(db, entries, first, last, current_term, vote)
+
+
+def _position(element: Element | None) -> LogPosition | None:
+    return None if element is None else parse_entry(element.key, element.value).position
+
+
+def _number(db: Database, conf: Bucket, key: bytes) -> Reads[int]:
+    element = yield from seek(db, conf, key)
+    if element is None:
+        return 0
+    if len(element.value) != 8:
+        raise RaftLogUnreadable(f"{key.decode()} has {len(element.value)} bytes, not 8")
+    return int.from_bytes(element.value, "big")
+
+
+def read_log(read: Callable[[int, int], bytes], size: int) -> RaftLog:
+    """Read a log whose bytes are at hand: `read(offset, length)` returns them, fewer at the file's end."""
+    return drive(load_log("", size), reader(read))
+
+
+def reader(read: Callable[[int, int], bytes]) -> Callable[[PageRequest], bytes]:
+    """Answer requests about a single file with `read(offset, length)`."""
+    return lambda request: read(request.offset, request.length)
+
+
+def entry_at(log: RaftLog, index: int) -> Reads[LogEntry | None]:
+    """Return the entry at an index, or None when the log does not hold it: compacted, or past its end."""
+    if log.first is None or log.last is None or not log.first.index <= index <= log.last.index:
+        return None
+    element = yield from seek(log.db, log.entries, index_key(index))
+    if element is None:
+        return None
+    entry = parse_entry(element.key, element.value)
+    if not log.first.term <= entry.term <= log.last.term:
+        raise RaftLogUnreadable(f"the entry at index {index} has term {entry.term}, out of the log's order")
+    return entry
+
+
+def peer_sets(log: RaftLog, *, after: int = 0) -> Reads[tuple[PeerSet, ...]]:
+    """Return every peer set in the log above the index `after`, oldest first.
+
+    This reads all entries above `after`: over SSH give the newest snapshot's index.
+    """
+    found: list[PeerSet] = []
+
+    def visit(element: Element) -> None:
+        peer_set = parse_peer_set(element.key, element.value)
+        if peer_set is not None:
+            found.append(peer_set)
+
+    yield from scan(log.db, log.entries, index_key(after + 1), visit)
+    return tuple(found)
+
+
+def load_server(file: str, size: int, snapshots: Sequence[SnapshotMeta]) -> Reads[ServerLog]:
+    """Read a server's raft.db and join it with its snapshots; raises RaftLogUnreadable.
+
+    Entries up to the newest snapshot's index do not count for the configuration: a server that starts takes
+    the snapshot's and replays only what follows (hashicorp/raft api.go, NewRaft).
+    """
+    log = yield from load_log(file, size)
+    newest = newest_snapshot(snapshots)
+    later = yield from peer_sets(log, after=newest.last.index if newest else 0)
+    if later:
+        configuration: PeerSet | None = later[-1]
+    elif newest is not None:
+        configuration = PeerSet(newest.configuration_index, newest.last.term, newest.servers)
+    else:
+        configuration = None
+    return ServerLog(log, tuple(snapshots), configuration)
