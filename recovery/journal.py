@@ -313,6 +313,8 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     approvals: tuple[Approved, ...] = ()
     held_at: tuple[int, ...] = ()
     """How many approvals there were each time the assumptions were seen to hold."""
+    confirmed: tuple[str, ...] = ()
+    """What was seen when the assumptions last held."""
     void: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
     """Assumptions that could not be seen; a person decides whether to look again."""
@@ -423,8 +425,9 @@ def _changed(state: RunState, event: Event) -> RunState:
         case Approved():
             _check_approval(state, event)
             return replace(state, approvals=(*state.approvals, event))
-        case AssumptionsHeld():
-            return replace(state, held_at=(*state.held_at, len(state.approvals)), doubts=())
+        case AssumptionsHeld(findings=findings):
+            held_at = (*state.held_at, len(state.approvals))
+            return replace(state, held_at=held_at, confirmed=findings, doubts=())
         case AssumptionsFailed(findings=findings):
             return replace(state, void=findings)
         case AssumptionsUnknown(findings=findings):

@@ -78,13 +78,6 @@ class LeaseHeld(msgspec.Struct, frozen=True):
     epoch: int
 
 
-class ActiveRun(msgspec.Struct, frozen=True):
-    """The run that holds a cluster's lock."""
-
-    run: RunId
-    events: tuple[Event, ...]
-
-
 class RunStore(Protocol):
     """Lock, lease and journal. Every method raises StoreUnavailable when the store does not answer."""
 
@@ -149,7 +142,7 @@ class RunStore(Protocol):
 class Notifier(Protocol):
     """Whoever shows a run to people. Must not raise: a failed post never stops a run."""
 
-    async def show(self, run: RunId, state: RunState, events: Sequence[Event]) -> None:
+    async def show(self, cluster: ClusterName, run: RunId, state: RunState, events: Sequence[Event]) -> None:
         """The run changed; ``events`` are the new ones."""
         ...
 

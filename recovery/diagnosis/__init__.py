@@ -1,0 +1,59 @@
+"""Naming the situation a cluster is in: ClusterObservation -> Diagnosis, pure.
+
+The recognisers are asked in order, and the first that knows the situation
+answers. Unreachable is not dead: what could not be seen keeps a cluster from
+being called anything worse than *out of sight* until the operator claims it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from recovery.diagnosis import leaderless, led
+from recovery.diagnosis.situations import (
+    Degraded,
+    Diagnosis,
+    ElectionInProgress,
+    Healthy,
+    MajorityGone,
+    NotRecognised,
+    OutOfSight,
+    ServersStopped,
+    TwoLeaders,
+)
+from recovery.diagnosis.survey import Sight, Survey, VoterSight, survey
+from recovery.model import ClusterObservation, ServerName
+
+__all__ = [
+    "Degraded",
+    "Diagnosis",
+    "ElectionInProgress",
+    "Healthy",
+    "MajorityGone",
+    "NotRecognised",
+    "OutOfSight",
+    "ServersStopped",
+    "Sight",
+    "Survey",
+    "TwoLeaders",
+    "VoterSight",
+    "diagnose",
+    "survey",
+]
+
+
+def diagnose(observation: ClusterObservation, lost: Iterable[ServerName] = ()) -> Diagnosis:
+    """Name the situation; ``lost`` is what the operator says is gone for good."""
+    seen = survey(observation, lost)
+    if len(seen.leaders) > 1:
+        return led.two_leaders(seen)
+    if seen.leaders:
+        return led.healthy(seen) or led.degraded(seen)
+    return (
+        leaderless.out_of_sight(seen)
+        or leaderless.never_bootstrapped(seen)
+        or leaderless.election_in_progress(seen)
+        or leaderless.servers_stopped(seen)
+        or leaderless.majority_gone(seen)
+        or leaderless.not_recognised(seen)
+    )

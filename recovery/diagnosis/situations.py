@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from recovery.model import ServerName
 from recovery.diagnosis.survey import VoterSight
+from recovery.model import ServerName
 
 
 class _Situation(msgspec.Struct, frozen=True, tag=True, kw_only=True):

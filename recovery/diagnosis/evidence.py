@@ -1,0 +1,78 @@
+"""The sentences that say what was seen: who said it, and in which numbers."""
+
+from __future__ import annotations
+
+from recovery.diagnosis.survey import Sight, Survey, VoterSight, blank
+from recovery.model import ServerObservation
+
+
+def server_line(server: ServerObservation) -> str:
+    """One server in one line: host, agent, log."""
+    if server.host is None:
+        return f"{server.name}: host not reachable ({server.host_problem or 'no answer'})"
+    host = server.host
+    parts: list[str] = []
+    if host.fenced_by:
+        parts.append(f"fenced by run {host.fenced_by}")
+    elif host.running:
+        parts.append(f"agent running ({_role(server)})")
+    else:
+        parts.append(f"agent stopped ({host.active_state})")
+    if host.held_by:
+        parts.append(f"held by run {host.held_by}")
+    if blank(server):
+        parts.append("no log (blank)")
+    elif (last := server.last) is not None:
+        parts.append(f"log ends at term {last.term}, index {last.index}")
+    elif server.stored_problem:
+        parts.append(f"log not readable: {server.stored_problem}")
+    if host.running and server.agent is None:
+        parts.append(f"agent does not answer: {server.agent_problem}")
+    if host.peers_json is not None:
+        parts.append("an unread peers.json lies in its raft directory")
+    return f"{server.name}: " + ", ".join(parts)
+
+
+def _role(server: ServerObservation) -> str:
+    if server.agent is None:
+        return "role unknown"
+    if server.agent.names_itself_leader:
+        return "leader"
+    return server.agent.raft_state.lower() or "role unknown"
+
+
+def server_lines(survey: Survey) -> tuple[str, ...]:
+    """All servers, in the order of the settings."""
+    return tuple(server_line(server) for server in survey.observation.servers)
+
+
+def voter_line(voter: VoterSight) -> str:
+    """One voter that is not simply there."""
+    who = voter.name if voter.name == voter.address else f"{voter.name} at {voter.address}"
+    match voter.sight:
+        case Sight.REPLACED:
+            return (
+                f"voter {who} (id {voter.node_id[:8]}): the machine named {voter.name} now "
+                "carries another id, its old disk is not there"
+            )
+        case Sight.UNREACHED:
+            return f"voter {who} (id {voter.node_id[:8]}): its host is not reachable"
+        case Sight.UNMATCHED:
+            return f"voter {who} (id {voter.node_id[:8]}): no server of the settings is this one"
+        case Sight.DAMAGED:
+            return f"voter {who} (id {voter.node_id[:8]}): its Raft log cannot be read"
+        case Sight.FENCED:
+            return f"voter {who} (id {voter.node_id[:8]}): fenced"
+        case Sight.RUNNING | Sight.STOPPED:
+            return f"voter {who} (id {voter.node_id[:8]}): {voter.sight}"
+
+
+def count(survey: Survey) -> str:
+    """How many answered, and what quorum needs."""
+    running = len(survey.seen(Sight.RUNNING))
+    return f"{running} of {len(survey.voters)} voters run, a leader needs {survey.quorum}"
+
+
+def names(items: tuple[str, ...]) -> str:
+    """Join names for a sentence."""
+    return ", ".join(items) if len(items) < 3 else ", ".join(items[:-1]) + f" and {items[-1]}"

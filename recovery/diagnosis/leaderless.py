@@ -1,0 +1,136 @@
+"""Situations without a leader, from harmless to hopeless."""
+
+from __future__ import annotations
+
+from recovery.diagnosis.evidence import count, names, server_lines, voter_line
+from recovery.diagnosis.situations import (
+    ElectionInProgress,
+    MajorityGone,
+    NotRecognised,
+    OutOfSight,
+    ServersStopped,
+)
+from recovery.diagnosis.survey import Sight, Survey, VoterSight, blank, silent_to_all
+
+
+def out_of_sight(seen: Survey) -> OutOfSight | None:
+    """Nobody's configuration could be read, and not everybody was looked at."""
+    unseen = tuple(
+        f"{s.name}: {s.host_problem or 'no answer'}" for s in seen.observation.servers if not s.reached
+    )
+    unread = tuple(
+        f"{s.name}: {s.agent_problem or s.stored_problem or 'its log could not be read'}"
+        for s in seen.observation.servers
+        if s.reached and s.last is None and not blank(s)
+    )
+    if seen.voters or not (unseen or unread):
+        return None
+    return OutOfSight(
+        headline=f"{seen.observation.cluster}: cannot tell, no server's Raft configuration could be seen",
+        evidence=server_lines(seen),
+        advice="Unreachable is not dead. Bring the hosts (or the bot's way to them) back, "
+        "and look again; `consul-recovery doctor` checks the way step by step.",
+        unseen=unseen + unread,
+    )
+
+
+def never_bootstrapped(seen: Survey) -> NotRecognised | None:
+    """Every server is reached and none has a log: there is no data that could be lost or saved."""
+    if seen.voters:
+        return None
+    return NotRecognised(
+        headline=f"{seen.observation.cluster} has no leader: no server has any Raft data, "
+        "it was never bootstrapped (or every disk was emptied)",
+        evidence=server_lines(seen),
+        advice="Check first that no server with data was forgotten in the settings. If this cluster is new, "
+        "give all servers the same bootstrap_expect (not above the number of servers) and let them join.",
+    )
+
+
+def election_in_progress(seen: Survey) -> ElectionInProgress | None:
+    """Enough voters run: a leader comes by itself within seconds, or something keeps them apart."""
+    running = seen.seen(Sight.RUNNING)
+    if len(running) < seen.quorum:
+        return None
+    mute = [v.name for v in running if seen.server(v.name).agent is None]
+    return ElectionInProgress(
+        headline=f"{seen.observation.cluster} has no leader right now, but {count(seen)}: "
+        "an election is in progress",
+        evidence=server_lines(seen),
+        advice="Wait 30 s and look again. If it stays so, the servers cannot talk to each other: "
+        "check port 8300 both ways, TLS certificates and clocks"
+        + (f"; {names(tuple(mute))} gave no answer." if mute else "."),
+    )
+
+
+def servers_stopped(seen: Survey) -> ServersStopped | None:
+    """Running and stopped voters together are enough: starting heals, and nothing is lost."""
+    there = seen.seen(Sight.RUNNING, Sight.STOPPED)
+    stopped = tuple(
+        server.name
+        for server in seen.observation.servers
+        if server.host is not None and not server.host.running and not server.host.fenced_by
+    )
+    if len(there) < seen.quorum:
+        return None
+    return ServersStopped(
+        headline=f"{seen.observation.cluster} has NO LEADER: {count(seen)}; "
+        f"{names(stopped)} only need{'s' if len(stopped) == 1 else ''} to be started",
+        evidence=server_lines(seen),
+        advice=f"Start what is stopped: `/consul recover {seen.observation.cluster}` proposes it. "
+        "No data is lost.",
+        stopped=stopped,
+        voters=seen.voters,
+    )
+
+
+def majority_gone(seen: Survey) -> MajorityGone | OutOfSight | None:
+    """Too few voters can come back: replaced ones are seen, unreachable ones must be claimed."""
+    survivors = seen.seen(Sight.RUNNING, Sight.STOPPED)
+    missing = tuple(v for v in seen.voters if v not in survivors)
+    if not survivors or not missing:
+        return None
+    gone = tuple(v for v in missing if v.sight is Sight.REPLACED or _claimed(v, seen))
+    unaccounted = tuple(v for v in missing if not _claimed(v, seen))
+    if len(seen.voters) - len(gone) >= seen.quorum:
+        return OutOfSight(
+            headline=f"{seen.observation.cluster} has NO LEADER: {count(seen)}, and "
+            f"{names(tuple(v.name for v in missing))} cannot be seen",
+            evidence=(*(voter_line(v) for v in missing), *server_lines(seen)),
+            advice="Unreachable is not dead: bring these hosts back, and the leader comes by itself. Only if "
+            f"they are gone for good: `/consul recover {seen.observation.cluster} --lost "
+            f"{','.join(v.name for v in missing)}`.",
+            unseen=tuple(v.name for v in missing),
+        )
+    if unaccounted:
+        advice = (
+            f"If {names(tuple(v.name for v in missing))} are gone for good, say so: "
+            f"`/consul recover {seen.observation.cluster} --lost {','.join(v.name for v in missing)}`. "
+            "It proposes a peers.json recovery and starts nothing before it is approved."
+        )
+    else:
+        advice = "A peers.json recovery from the survivors: the plan says what may be lost."
+    return MajorityGone(
+        headline=f"{seen.observation.cluster} has NO LEADER: {count(seen)}, and the majority is gone: "
+        f"only {names(tuple(v.name for v in survivors))} still "
+        f"ha{'s' if len(survivors) == 1 else 've'} the data",
+        evidence=(*(voter_line(v) for v in missing), *server_lines(seen)),
+        advice=advice,
+        survivors=survivors,
+        gone=gone,
+        unaccounted=unaccounted,
+    )
+
+
+def _claimed(voter: VoterSight, seen: Survey) -> bool:
+    return voter.name in seen.lost and not silent_to_all(voter.node_id, seen.observation)
+
+
+def not_recognised(seen: Survey) -> NotRecognised:
+    """What is left: say what was seen, and do nothing."""
+    return NotRecognised(
+        headline=f"{seen.observation.cluster} has NO LEADER, and this is none of the situations with a known "
+        "safe cure",
+        evidence=(*(voter_line(v) for v in seen.voters), *server_lines(seen)),
+        advice="Nothing is done. Look at the evidence; archives and logs are on the servers.",
+    )

@@ -1,0 +1,451 @@
+"""Decide, perform, record, repeat: drives one run to its end, seeing ports only.
+
+Order inside a step: (1) ``unless`` or ``after`` hold already: not needed;
+(2) ``before`` does not hold: blocked, nothing was tried; (3) record *started*,
+durably, then act; (4) check ``after`` until it holds or time is up. Seen not to
+hold is *failed*, could not be seen is *in doubt*. Lost lease: stop at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+import structlog
+
+from recovery.errors import (
+    HostRefused,
+    HostUnreachable,
+    IllegalEvent,
+    InDoubt,
+    LeaseLost,
+    OutOfDate,
+    StoreUnavailable,
+)
+from recovery.journal import (
+    AssumptionsFailed,
+    AssumptionsHeld,
+    AssumptionsUnknown,
+    AwaitApproval,
+    AwaitPerson,
+    CatalogueNoted,
+    CheckAssumptions,
+    Command,
+    Ended,
+    Event,
+    Execute,
+    Finish,
+    GateOpened,
+    LeadersSeen,
+    LeaseTaken,
+    OpenGate,
+    Over,
+    Resolve,
+    RollBack,
+    RunState,
+    StepBlocked,
+    StepFailed,
+    StepInDoubt,
+    StepNotNeeded,
+    StepStarted,
+    StepVerified,
+    UndoFailed,
+    UndoStarted,
+    UndoVerified,
+    apply,
+    decide,
+    fold,
+)
+from recovery.model import ClusterName, Fact, Fails, Holds, RunId, ServerName, Unknown
+from recovery.plan import Check, Risk, Step, Undo
+from recovery.ports import ActKey, Clock, Lease, LeaseHeld, Notifier, RunStore, World
+
+LEASE_TTL_S = 10.0
+POLL_S = 0.3
+ASSUMPTION_PATIENCE_S = 20.0
+"""A host may need a moment after a stop; an assumption that cannot be seen is asked again for this long."""
+LEADER_SAMPLE_S = 1.0
+"""Two samples this far apart are longer than a leader's lease (500 ms by raft_multiplier 1, 2.5 s by 5: three)."""
+LEADER_SAMPLES = 4
+
+log = structlog.get_logger()
+
+
+class _Superseded(Exception):
+    """What we were about to record is no longer allowed: a person decided meanwhile."""
+
+
+class Driver:
+    """Drives one run for as long as it holds the lease."""
+
+    def __init__(
+        self,
+        *,
+        cluster: ClusterName,
+        run: RunId,
+        lease: Lease,
+        state: RunState,
+        world: World,
+        store: RunStore,
+        notifier: Notifier,
+        clock: Clock,
+    ) -> None:
+        self._cluster = cluster
+        self._run = run
+        self._lease = lease
+        self._state = state
+        self._world = world
+        self._store = store
+        self._notifier = notifier
+        self._clock = clock
+        self._recording = asyncio.Lock()
+        self._log = log.bind(cluster=cluster, run=run, epoch=lease.epoch)
+
+    @property
+    def state(self) -> RunState:
+        """The run as this driver knows it."""
+        return self._state
+
+    async def drive(self) -> RunState:
+        """Go on until the run is over; raises LeaseLost as soon as somebody else drives."""
+        heartbeat = asyncio.create_task(self._heartbeat())
+        watch = asyncio.create_task(self._watch_leaders())
+        main = asyncio.create_task(self._loop())
+        try:
+            await asyncio.wait({heartbeat, main}, return_when=asyncio.FIRST_COMPLETED)
+            if not main.done():
+                await heartbeat  # raises what ended it
+            return await main
+        finally:
+            for task in (main, watch, heartbeat):
+                task.cancel()
+            for task in (main, watch, heartbeat):
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await task
+
+    async def _heartbeat(self) -> None:
+        while True:
+            await self._clock.sleep(LEASE_TTL_S / 3)
+            await self._store.renew_lease(self._lease, ttl_s=LEASE_TTL_S)
+
+    async def _watch_leaders(self) -> None:
+        """Stop the run when two servers name themselves leader longer than a leader's lease."""
+        seen: list[frozenset[ServerName]] = []
+        while True:
+            await self._clock.sleep(LEADER_SAMPLE_S)
+            seen = [*seen, frozenset(await self._world.leaders())][-LEADER_SAMPLES:]
+            both = frozenset.intersection(*seen)
+            if len(seen) == LEADER_SAMPLES and len(both) > 1 and not self._state.two_leaders:
+                await self._record(LeadersSeen(at_s=self._clock.now_s(), servers=tuple(sorted(both))))
+
+    async def _loop(self) -> RunState:
+        await self._record(
+            LeaseTaken(at_s=self._clock.now_s(), owner=self._lease.owner, epoch=self._lease.epoch)
+        )
+        while True:
+            command = decide(self._state, self._clock.now_s())
+            if isinstance(command, Over):
+                return self._state
+            # A person's decision came between deciding and recording: decide again with it.
+            with contextlib.suppress(_Superseded):
+                await self._perform(command)
+
+    async def _perform(self, command: Command) -> None:
+        now_s = self._clock.now_s()
+        match command:
+            case OpenGate(gate=gate):
+                await self._record(GateOpened(at_s=now_s, gate=gate.id, findings=self._state.confirmed))
+            case AwaitApproval(deadline_s=deadline_s):
+                await self._wait(min(5.0, max(0.0, deadline_s - now_s)))
+            case AwaitPerson():
+                await self._wait(5.0)
+            case CheckAssumptions():
+                await self._check_assumptions()
+            case Execute(step=step, attempt=attempt):
+                await self._execute(step, attempt)
+            case Resolve(step=step, attempt=attempt):
+                await self._resolve(step, attempt)
+            case RollBack(step=step, undo=undo, attempt=attempt):
+                await self._roll_back(step, undo, attempt)
+            case Finish(outcome=outcome):
+                if self._state.plan.steps and self._state.after is None:
+                    await self._note_catalogue("after")
+                await self._record(Ended(at_s=self._clock.now_s(), outcome=outcome))
+            case Over():
+                pass
+
+    async def _wait(self, timeout_s: float) -> None:
+        """Wait for a person's decision, and read it."""
+        await self._store.wait(self._cluster, self._run, length=self._state.length, timeout_s=timeout_s)
+        await self._catch_up()
+
+    # --- steps
+
+    async def _execute(self, step: Step, attempt: int) -> None:
+        if step.unless and (why := _all_hold(await self._check_all(step.unless))) is not None:
+            await self._record(StepNotNeeded(at_s=self._clock.now_s(), step=step.id, why=why))
+            return
+        if step.after and (why := _all_hold(await self._check_all(step.after))) is not None:
+            await self._record(
+                StepNotNeeded(at_s=self._clock.now_s(), step=step.id, why=f"already so: {why}")
+            )
+            return
+        obstacles = _not_holding(await self._check_until_known(step.before))
+        if obstacles:
+            await self._record(StepBlocked(at_s=self._clock.now_s(), step=step.id, why="; ".join(obstacles)))
+            return
+        if step.risk is not Risk.READ_ONLY and self._state.before is None:
+            await self._note_catalogue("before")
+        await self._record(
+            StepStarted(at_s=self._clock.now_s(), step=step.id, attempt=attempt, epoch=self._lease.epoch)
+        )
+        await self._act(step, attempt)
+
+    async def _act(self, step: Step, attempt: int) -> None:
+        deadline_s = self._clock.monotonic_s() + step.timeout_s
+        try:
+            said = await self._world.perform(
+                step.action, key=self._key(step, attempt, undo=False), timeout_s=step.timeout_s
+            )
+        except (HostRefused, HostUnreachable) as error:
+            await self._fail(step, str(error))
+            return
+        except InDoubt as error:
+            said = str(error)
+        await self._verify(step, said, deadline_s)
+
+    async def _verify(self, step: Step, said: str, deadline_s: float, *, resolved: bool = False) -> None:
+        """Check ``after`` until it holds, time is up, or the run is being stopped."""
+        while True:
+            facts = await self._check_all(step.after)
+            if _all_hold(facts) is not None:
+                evidence = "; ".join(f.evidence for f in facts if isinstance(f, Holds) and f.evidence) or said
+                await self._record(
+                    StepVerified(at_s=self._clock.now_s(), step=step.id, evidence=evidence, resolved=resolved)
+                )
+                return
+            await self._catch_up()
+            interrupted = self._state.aborted_by is not None or bool(self._state.two_leaders)
+            if interrupted or self._clock.monotonic_s() >= deadline_s:
+                break
+            await self._clock.sleep(POLL_S)
+        seen = [fact.observed for fact in facts if isinstance(fact, Fails)]
+        unseen = [fact.reason for fact in facts if isinstance(fact, Unknown)]
+        if seen:
+            why = "; ".join(seen)
+            await self._fail(step, f"interrupted while waiting: {why}" if interrupted else why)
+        else:
+            await self._record(StepInDoubt(at_s=self._clock.now_s(), step=step.id, why="; ".join(unseen)))
+
+    async def _fail(self, step: Step, why: str) -> None:
+        lines: list[str] = []
+        for server in step.targets[:1]:
+            lines += await self._world.explain(server)
+        await self._record(StepFailed(at_s=self._clock.now_s(), step=step.id, why=why, lines=tuple(lines)))
+
+    async def _resolve(self, step: Step, attempt: int) -> None:
+        """A step was started and its outcome never recorded: ask the world, then the host's receipt."""
+        deadline_s = self._clock.monotonic_s() + step.timeout_s
+        if _all_hold(await self._check_all(step.after)) is not None:
+            await self._verify(step, "", deadline_s, resolved=True)
+            return
+        key = self._key(step, attempt, undo=False)
+        match await self._world.receipt(step.action, key=key):
+            case Holds():
+                await self._verify(step, "the host's receipt says it was done", deadline_s, resolved=True)
+            case Fails():
+                obstacles = _not_holding(await self._check_until_known(step.before))
+                if obstacles:
+                    await self._fail(step, "it was begun and not finished: " + "; ".join(obstacles))
+                    return
+                await self._record(
+                    StepStarted(
+                        at_s=self._clock.now_s(), step=step.id, attempt=attempt, epoch=self._lease.epoch
+                    )
+                )
+                # The same attempt: should the old act still be under way, host.sh does it once.
+                await self._act(step, attempt)
+            case Unknown(reason=reason):
+                await self._record(StepInDoubt(at_s=self._clock.now_s(), step=step.id, why=reason))
+
+    async def _roll_back(self, step: Step, undo: Undo, attempt: int) -> None:
+        await self._record(
+            UndoStarted(at_s=self._clock.now_s(), step=step.id, attempt=attempt, epoch=self._lease.epoch)
+        )
+        deadline_s = self._clock.monotonic_s() + step.timeout_s
+        try:
+            await self._world.perform(
+                undo.action, key=self._key(step, attempt, undo=True), timeout_s=step.timeout_s
+            )
+        except (HostRefused, HostUnreachable, InDoubt) as error:
+            problem = str(error)
+        else:
+            problem = ""
+        while True:
+            missing = _not_holding(await self._check_all(undo.after))
+            if not missing:
+                await self._record(UndoVerified(at_s=self._clock.now_s(), step=step.id))
+                return
+            if self._clock.monotonic_s() >= deadline_s or problem:
+                why = problem or "; ".join(missing)
+                await self._record(UndoFailed(at_s=self._clock.now_s(), step=step.id, why=why))
+                return
+            await self._clock.sleep(POLL_S)
+
+    # --- facts
+
+    async def _check_assumptions(self) -> None:
+        deadline_s = self._clock.monotonic_s() + ASSUMPTION_PATIENCE_S
+        while True:
+            facts = await self._check_all(self._state.plan.assumptions)
+            failed = tuple(fact.observed for fact in facts if isinstance(fact, Fails))
+            if failed:
+                await self._record(AssumptionsFailed(at_s=self._clock.now_s(), findings=failed))
+                return
+            unknown = tuple(fact.reason for fact in facts if isinstance(fact, Unknown))
+            if not unknown:
+                findings = tuple(fact.evidence for fact in facts if isinstance(fact, Holds) and fact.evidence)
+                await self._record(AssumptionsHeld(at_s=self._clock.now_s(), findings=findings))
+                return
+            if self._clock.monotonic_s() >= deadline_s:
+                await self._record(AssumptionsUnknown(at_s=self._clock.now_s(), findings=unknown))
+                return
+            await self._clock.sleep(POLL_S)
+
+    async def _check_all(self, checks: Sequence[Check]) -> list[Fact]:
+        return list(await asyncio.gather(*(self._world.check(check, run=self._run) for check in checks)))
+
+    async def _check_until_known(self, checks: Sequence[Check]) -> list[Fact]:
+        """Ask once more for a while when something could not be seen: a session may be reconnecting."""
+        deadline_s = self._clock.monotonic_s() + ASSUMPTION_PATIENCE_S
+        while True:
+            facts = await self._check_all(checks)
+            if (
+                not any(isinstance(fact, Unknown) for fact in facts)
+                or self._clock.monotonic_s() >= deadline_s
+            ):
+                return facts
+            await self._clock.sleep(POLL_S)
+
+    async def _note_catalogue(self, when: str) -> None:
+        observation = await self._world.observe()
+        told = [
+            server
+            for server in observation.servers
+            if server.agent is not None and server.agent.catalogue is not None
+        ]
+        # Afterwards the leader's word counts; before, whoever still answers stale reads.
+        told.sort(key=lambda server: not (server.agent is not None and server.agent.names_itself_leader))
+        source = told[0] if told else None
+        await self._record(
+            CatalogueNoted(
+                at_s=self._clock.now_s(),
+                when=when,
+                catalogue=source.agent.catalogue if source is not None and source.agent is not None else None,
+                source=source.name if source is not None else "",
+            )
+        )
+
+    # --- recording
+
+    def _key(self, step: Step, attempt: int, *, undo: bool) -> ActKey:
+        return ActKey(
+            run=self._run,
+            step=step.id,
+            attempt=attempt,
+            direction="undo" if undo else "do",
+            owner=self._lease.owner,
+            epoch=self._lease.epoch,
+        )
+
+    async def _record(self, event: Event) -> None:
+        """Apply, append, and only then believe; an illegal event never becomes durable."""
+        async with self._recording:
+            new = apply(self._state, event)
+            while True:
+                try:
+                    await self._store.append(self._lease, event, expected_length=self._state.length)
+                    break
+                except OutOfDate:
+                    await self._read_on()
+                    try:
+                        new = apply(self._state, event)
+                    except IllegalEvent:
+                        raise _Superseded from None
+            self._state = new
+        self._log.info("recorded", kind=type(event).__name__, step=getattr(event, "step", None))
+        await self._notifier.show(self._cluster, self._run, self._state, (event,))
+
+    async def _catch_up(self) -> None:
+        """Read what people decided since."""
+        async with self._recording:
+            new = await self._read_on()
+        if new:
+            await self._notifier.show(self._cluster, self._run, self._state, new)
+
+    async def _read_on(self) -> tuple[Event, ...]:
+        events = await self._store.events(self._cluster, self._run)
+        new = events[self._state.length :]
+        for event in new:
+            self._state = apply(self._state, event)
+        return new
+
+
+def _all_hold(facts: Sequence[Fact]) -> str | None:
+    """The evidence, if every fact holds; None otherwise."""
+    if not all(isinstance(fact, Holds) for fact in facts):
+        return None
+    return "; ".join(fact.evidence for fact in facts if isinstance(fact, Holds) and fact.evidence)
+
+
+def _not_holding(facts: Sequence[Fact]) -> list[str]:
+    """Say what does not hold, and what could not be seen."""
+    problems: list[str] = []
+    for fact in facts:
+        match fact:
+            case Holds():
+                pass
+            case Fails(observed=observed):
+                problems.append(observed)
+            case Unknown(reason=reason):
+                problems.append(f"could not be seen: {reason}")
+    return problems
+
+
+async def drive_run(
+    cluster: ClusterName,
+    run: RunId,
+    *,
+    owner: str,
+    world: World,
+    store: RunStore,
+    notifier: Notifier,
+    clock: Clock,
+) -> RunState | LeaseHeld:
+    """Take the lease and drive a run to its end, or say who drives it.
+
+    The epoch is above every one that Redis or a reached host has seen, so that
+    an older driver is refused by both.
+    """
+    lease = await store.take_lease(
+        cluster, run, owner=owner, ttl_s=LEASE_TTL_S, above_epoch=await world.highest_epoch()
+    )
+    if isinstance(lease, LeaseHeld):
+        return lease
+    try:
+        state = fold(await store.events(cluster, run))
+        driver = Driver(
+            cluster=cluster,
+            run=run,
+            lease=lease,
+            state=state,
+            world=world,
+            store=store,
+            notifier=notifier,
+            clock=clock,
+        )
+        return await driver.drive()
+    finally:
+        with contextlib.suppress(StoreUnavailable, LeaseLost):
+            await store.release_lease(lease)

@@ -1,0 +1,285 @@
+"""The use cases: status, propose, approve, abort, retry, history. What Slack and the terminal call.
+
+Outcomes are values for a person to read; only faults are raised
+(:mod:`recovery.errors`). Nothing here changes a host: that is the engine's,
+behind approved gates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from recovery import policy
+from recovery.diagnosis import Diagnosis, ElectionInProgress, Healthy, diagnose
+from recovery.errors import OutOfDate, RecoveryError
+from recovery.journal import AbortChosen, Approved, Event, Proposed, RetryChosen, RunState, fold
+from recovery.model import ClusterName, ClusterObservation, ClusterSpec, Person, RunId, ServerName
+from recovery.plan import Refusal
+from recovery.policy import ApprovalPolicy, Rejected
+from recovery.ports import Clock, RunStore, World
+from recovery.procedures import propose as propose_plan
+
+ELECTION_PATIENCE_S = 25.0
+"""Default raft_multiplier 5: a first election takes 5 to 10 s, a split vote twice that (measured 1.8.7)."""
+
+
+class RunView(msgspec.Struct, frozen=True):
+    """A run with its journal."""
+
+    cluster: ClusterName
+    run: RunId
+    state: RunState
+    events: tuple[Event, ...]
+
+
+class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What `status` shows."""
+
+    cluster: ClusterName
+    diagnosis: Diagnosis
+    observation: ClusterObservation
+    took_s: float
+    active: RunView | None
+    store_problem: str = ""
+    """Set when Redis did not answer: the status is true all the same, runs cannot be shown."""
+
+
+class RunProposed(msgspec.Struct, frozen=True):
+    """A plan waits for approval and holds the cluster's lock."""
+
+    view: RunView
+    diagnosis: Diagnosis
+
+
+class Locked(msgspec.Struct, frozen=True):
+    """Another run holds the cluster's lock; nothing was started."""
+
+    holder: RunView
+
+
+class NothingToDo(msgspec.Struct, frozen=True):
+    """The cluster is healthy."""
+
+    report: StatusReport
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """No plan is safe here; the refusal says why and what to do instead."""
+
+    report: StatusReport
+    refusal: Refusal
+
+
+class Done(msgspec.Struct, frozen=True):
+    """A decision was recorded."""
+
+    view: RunView
+    message: str
+
+
+ProposeResult = RunProposed | Locked | NothingToDo | Refused
+DecisionResult = Done | Rejected
+
+
+class UnknownCluster(RecoveryError):
+    """The settings name no such cluster."""
+
+
+class UnknownRun(RecoveryError):
+    """The store has no such run."""
+
+
+class RecoveryService:
+    """The use cases over one store and the worlds of the settings' clusters."""
+
+    def __init__(
+        self,
+        *,
+        clusters: Mapping[ClusterName, ClusterSpec],
+        worlds: Mapping[ClusterName, World],
+        store: RunStore,
+        approval: ApprovalPolicy,
+        clock: Clock,
+        new_id: Callable[[], RunId],
+    ) -> None:
+        self._clusters = clusters
+        self._worlds = worlds
+        self._store = store
+        self._approval = approval
+        self._clock = clock
+        self._new_id = new_id
+
+    @property
+    def clusters(self) -> tuple[ClusterName, ...]:
+        """The clusters of the settings."""
+        return tuple(self._clusters)
+
+    def resolve_cluster(self, name: str | None) -> ClusterName:
+        """Find a cluster by name, or the only one; UnknownCluster lists the known ones."""
+        known = ", ".join(self._clusters)
+        if name is None:
+            if len(self._clusters) == 1:
+                return next(iter(self._clusters))
+            raise UnknownCluster(f"Which cluster? The settings name {known}. Nothing was done.")
+        if name not in self._clusters:
+            raise UnknownCluster(
+                f"There is no cluster “{name}” in the settings; they name {known}. Nothing was done."
+            )
+        return ClusterName(name)
+
+    async def status(self, cluster: ClusterName, *, lost: tuple[ServerName, ...] = ()) -> StatusReport:
+        """Look at every server and say what is wrong; never fails for a silent host or a silent store."""
+        began_s = self._clock.monotonic_s()
+        observation = await self._worlds[cluster].observe()
+        active: RunView | None = None
+        store_problem = ""
+        try:
+            active = await self.active(cluster)
+        except RecoveryError as error:
+            store_problem = str(error)
+        return StatusReport(
+            cluster=cluster,
+            diagnosis=diagnose(observation, lost),
+            observation=observation,
+            took_s=self._clock.monotonic_s() - began_s,
+            active=active,
+            store_problem=store_problem,
+        )
+
+    async def propose(
+        self,
+        cluster: ClusterName,
+        *,
+        by: Person,
+        origin: str,
+        method: str | None = None,
+        lost: tuple[ServerName, ...] = (),
+        replaces: str = "",
+    ) -> ProposeResult:
+        """Look, diagnose and plan; the plan takes the cluster's lock and waits for approval.
+
+        Raises StoreUnavailable before anything else: without a store there is no lock.
+        """
+        holder = await self.active(cluster)
+        if holder is not None:
+            return Locked(holder)
+        report = await self.status(cluster, lost=lost)
+        waited_until_s = self._clock.monotonic_s() + ELECTION_PATIENCE_S
+        while isinstance(report.diagnosis, ElectionInProgress) and self._clock.monotonic_s() < waited_until_s:
+            await self._clock.sleep(1.0)
+            report = await self.status(cluster, lost=lost)
+        if isinstance(report.diagnosis, Healthy):
+            return NothingToDo(report)
+        answer = propose_plan(
+            report.observation,
+            report.diagnosis,
+            spec=self._clusters[cluster],
+            lost=lost,
+            method=method,
+        )
+        if isinstance(answer, Refusal):
+            return Refused(report, answer)
+        run = self._new_id()
+        event = Proposed(
+            at_s=self._clock.now_s(),
+            by=by,
+            plan=answer.plan,
+            report=answer.report,
+            gates=policy.gates_of(answer.plan, self._approval),
+            origin=origin,
+            replaces=replaces,
+        )
+        winner = await self._store.propose(cluster, run, event)
+        view = await self.show(cluster, winner)
+        return RunProposed(view, report.diagnosis) if winner == run else Locked(view)
+
+    async def approve(
+        self,
+        cluster: ClusterName,
+        run: RunId,
+        *,
+        by: Person,
+        gate: str,
+        digest_prefix: str,
+        typed: tuple[ServerName, ...] = (),
+    ) -> DecisionResult:
+        """Record an approval, if it counts; a double click counts once."""
+        while True:
+            view = await self.show(cluster, run)
+            verdict = policy.judge(
+                view.state,
+                by=by,
+                gate_id=gate,
+                digest_prefix=digest_prefix,
+                typed=typed,
+                now_s=self._clock.now_s(),
+            )
+            if isinstance(verdict, Rejected):
+                return verdict
+            event = Approved(
+                at_s=self._clock.now_s(), by=by, gate=verdict.gate, digest=verdict.digest, typed=typed
+            )
+            done = await self._record(view, event, f"Approved by {by}.")
+            if done is not None:
+                return done
+
+    async def abort(self, cluster: ClusterName, run: RunId, *, by: Person) -> DecisionResult:
+        """Stop the run before its next step; what would be a trap is taken back."""
+        while True:
+            view = await self.show(cluster, run)
+            if view.state.outcome is not None:
+                return Rejected(f"This run has ended already ({view.state.outcome}). Nothing was done.")
+            if view.state.aborted_by is not None:
+                return Rejected(f"{view.state.aborted_by} has aborted this run already.")
+            done = await self._record(view, AbortChosen(at_s=self._clock.now_s(), by=by), f"Aborted by {by}.")
+            if done is not None:
+                return done
+
+    async def retry(self, cluster: ClusterName, run: RunId, *, by: Person, step: str = "") -> DecisionResult:
+        """Try the waiting step again; ``step`` is what the clicked button named, to refuse stale ones."""
+        while True:
+            view = await self.show(cluster, run)
+            state = view.state
+            waiting = state.waiting_step
+            if state.outcome is not None or state.aborted_by is not None:
+                return Rejected("This run is over or being stopped. Nothing was done.")
+            if waiting is None and not state.doubts:
+                return Rejected("Nothing waits for a retry now. Nothing was done.")
+            if step and (waiting is None or waiting.id != step):
+                return Rejected("This button is from an older state of the run. Nothing was done.")
+            done = await self._record(view, RetryChosen(at_s=self._clock.now_s(), by=by), f"Retried by {by}.")
+            if done is not None:
+                return done
+
+    async def _record(self, view: RunView, event: Event, message: str) -> Done | None:
+        """Append a person's decision; None when the journal grew meanwhile and must be read again."""
+        try:
+            await self._store.decide(view.cluster, view.run, event, expected_length=view.state.length)
+        except OutOfDate:
+            return None
+        return Done(await self.show(view.cluster, view.run), message)
+
+    async def active(self, cluster: ClusterName) -> RunView | None:
+        """The run that holds the cluster's lock."""
+        run = await self._store.active(cluster)
+        return None if run is None else await self.show(cluster, run)
+
+    async def show(self, cluster: ClusterName, run: RunId) -> RunView:
+        """One run; UnknownRun if the store has none of that id."""
+        events = await self._store.events(cluster, run)
+        if not events:
+            raise UnknownRun(f"There is no run {run} of cluster {cluster}. Nothing was done.")
+        return RunView(cluster, run, fold(events), events)
+
+    async def runs(self, cluster: ClusterName, *, limit: int = 20) -> tuple[RunView, ...]:
+        """The newest runs, newest first."""
+        return tuple([await self.show(cluster, run) for run in await self._store.runs(cluster, limit=limit)])
+
+    async def find(self, run: RunId) -> RunView:
+        """A run by its id alone, in any cluster; UnknownRun if there is none."""
+        for cluster in self._clusters:
+            if await self._store.events(cluster, run):
+                return await self.show(cluster, run)
+        raise UnknownRun(f"There is no run {run}. Nothing was done.")
