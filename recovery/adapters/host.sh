@@ -1,0 +1,762 @@
+#!/bin/sh
+# consul-recovery-host: everything that the recovery bot reads on or changes at a Consul server's host.
+#
+# One file, two ways in:
+#   streamed   sudo -n /bin/sh -s                               arguments, payload and this text come on stdin
+#   installed  sudo -n /usr/local/sbin/consul-recovery-host ... arguments in argv, payload on stdin
+# A secret is never an argument: it comes on stdin and goes on in a child's environment.
+# All work is in functions and the last line calls them, so a stream that is cut off does nothing at all.
+#
+# The data directory is found here, from the unit and its configuration, never taken from the caller:
+# whoever may only call this script must not be able to point it at other directories.
+#
+# Answers are lines of `name value`; texts of more than one line are base64. Exit status:
+#   64 wrong call   65 a precondition does not hold   66 an older epoch   67 another owner of this epoch
+#   68 another call holds the lock   69 too little space   (64 to 69: nothing was changed)
+#   70 it was begun and its end was not seen
+
+set -u
+umask 077
+LC_ALL=C
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export LC_ALL PATH
+
+STATE=/var/lib/consul-recovery
+HOLD_DROP_IN=zz-consul-recovery-hold.conf
+FENCE_DROP_IN=zz-consul-recovery-fence.conf
+STOP_DROP_IN=zz-consul-recovery-stop.conf
+
+die() {
+    code=$1
+    shift
+    printf '%s\n' "$*" | tr '\n' ' ' >&2
+    printf '\n' >&2
+    exit "$code"
+}
+
+say() {
+    printf '%s %s\n' "$1" "$(printf '%s' "$2" | tr '\n' ' ')"
+}
+
+say_text() {
+    printf '%s ' "$1"
+    base64 | tr -d '\n'
+    printf '\n'
+}
+
+# --- what systemd knows of the unit -----------------------------------------------------------------------
+
+load_unit() {
+    case $UNIT in
+        '' | -* | .* | *[!A-Za-z0-9:_.@-]*) die 64 "not a unit name: $UNIT" ;;
+        *.service) ;;
+        *) UNIT=$UNIT.service ;;
+    esac
+    read_facts
+    [ "$(fact LoadState)" = loaded ] || die 65 "there is no unit $UNIT on this host"
+    case $(fact ExecStart) in
+        *consul*agent*) ;;
+        *) die 65 "the unit $UNIT does not run a Consul agent" ;;
+    esac
+    read_flags
+}
+
+read_facts() {
+    facts=$(systemctl show "$UNIT" -p LoadState -p ActiveState -p UnitFileState -p MainPID -p User \
+        -p ExecStart -p ExecStop -p KillSignal -p DropInPaths -p EnvironmentFiles -p Environment \
+        -p ControlGroup -p NeedDaemonReload 9>&-) || die 65 "systemctl show $UNIT failed"
+}
+
+fact() {
+    printf '%s\n' "$facts" | sed -n "s/^$1=//p" | head -n 1
+}
+
+# Every process of the unit. With KillMode=process some can outlive the main one.
+unit_pids() {
+    {
+        main_pid=$(fact MainPID)
+        [ "${main_pid:-0}" = 0 ] || printf '%s\n' "$main_pid"
+        for group in "$(fact ControlGroup)" "/system.slice/$UNIT"; do
+            case $group in */*.service*) ;; *) continue ;; esac
+            for root in /sys/fs/cgroup /sys/fs/cgroup/systemd /sys/fs/cgroup/unified; do
+                [ -d "$root$group" ] || continue
+                find "$root$group" -name cgroup.procs -exec cat {} + 2>/dev/null
+            done
+        done
+    } | sort -un
+}
+
+first_pid() {
+    main_pid=$(fact MainPID)
+    if [ "${main_pid:-0}" != 0 ]; then
+        printf '%s\n' "$main_pid"
+    else
+        unit_pids | head -n 1
+    fi
+}
+
+# A variable of the unit. The files are read as text: sourcing them would run them.
+unit_variable() {
+    {
+        printf '%s\n' "$facts" | sed -n 's/^Environment=//p' | tr ' ' '\n'
+        printf '%s\n' "$facts" | sed -n 's/^EnvironmentFiles=\(.*\) (ignore_errors=.*/\1/p' |
+            while IFS= read -r env_file; do
+                [ ! -f "$env_file" ] || cat -- "$env_file"
+                printf '\n'
+            done
+    } | sed -n "s/^[[:space:]]*$1=//p" | tail -n 1 | sed "s/^[\"']//; s/[\"'][[:space:]]*\$//"
+}
+
+# The words of the agent's command line, one a line: of the running process, else as the unit has them.
+agent_words() {
+    for pid in $(unit_pids); do
+        words=$(tr '\0' '\n' <"/proc/$pid/cmdline" 2>/dev/null) || continue
+        if printf '%s\n' "$words" | grep -qx agent; then
+            printf '%s\n' "$words"
+            return
+        fi
+    done
+    printf '%s\n' "$facts" | sed -n 's/^ExecStart=.*argv\[\]=\(.*\) ; ignore_errors=.*/\1/p' | tr ' ' '\n' |
+        while IFS= read -r word; do
+            # shellcheck disable=SC2016  # literal dollar signs, as the unit has them
+            case $word in
+                '$'[A-Za-z_]*)
+                    case ${word#?} in *[!A-Za-z0-9_]*) continue ;; esac
+                    unit_variable "${word#?}" | tr ' ' '\n'
+                    ;;
+                *'${'*'}'*)
+                    rest=${word#*\$\{}
+                    name=${rest%%\}*}
+                    case $name in '' | *[!A-Za-z0-9_]*) continue ;; esac
+                    printf '%s\n' "${word%%\$\{*}$(unit_variable "$name")${rest#*\}}"
+                    ;;
+                *) printf '%s\n' "$word" ;;
+            esac
+        done
+}
+
+# Sets flag_data_dir and config_files, in the order in which Consul reads them: the last one wins.
+read_flags() {
+    flag_data_dir=
+    config_files=
+    wanted=
+    words=$(agent_words)
+    while IFS= read -r word; do
+        flag=
+        if [ -n "$wanted" ]; then
+            flag=$wanted
+            value=$word
+            wanted=
+        else
+            case $word in
+                -data-dir | --data-dir | -config-file | --config-file | -config-dir | --config-dir)
+                    wanted=${word#-}
+                    wanted=${wanted#-}
+                    continue
+                    ;;
+                -*=*)
+                    flag=${word%%=*}
+                    flag=${flag#-}
+                    flag=${flag#-}
+                    value=${word#*=}
+                    ;;
+                *) continue ;;
+            esac
+        fi
+        case $flag in
+            data-dir) flag_data_dir=$value ;;
+            config-file) add_config "$value" ;;
+            config-dir)
+                sorted=$(for file in "${value%/}"/*.json "${value%/}"/*.hcl; do
+                    [ ! -f "$file" ] || printf '%s\n' "$file"
+                done | sort)
+                add_config "$sorted"
+                ;;
+            *) ;;
+        esac
+    done <<WORDS
+$words
+WORDS
+}
+
+add_config() {
+    [ -n "$1" ] || return 0
+    if [ -n "$config_files" ]; then
+        config_files=$config_files'
+'$1
+    else
+        config_files=$1
+    fi
+}
+
+# A top-level value of the configuration files, "" where none has it. Reads JSON and HCL alike: comment lines
+# and block comments are taken out, then the last `name = value` counts.
+config_value() {
+    printf '%s\n' "$config_files" |
+        while IFS= read -r file; do
+            [ ! -f "$file" ] || sed -e 's/^[[:space:]]*#.*//' -e 's|^[[:space:]]*//.*||' -- "$file"
+            printf '\n'
+        done | tr '\n' ' ' | sed 's|/\*[^*]*\*/||g' |
+        grep -Eo "(^|[^A-Za-z0-9_.-])\"?$1\"?[[:space:]]*[:=][[:space:]]*(\"[^\"]*\"|[A-Za-z0-9]+)" |
+        tail -n 1 | sed -E "s/^.*$1\"?[[:space:]]*[:=][[:space:]]*//; s/^\"//; s/\"\$//"
+}
+
+# Sets data_dir, "" when it cannot be found.
+find_data_dir() {
+    data_dir=${flag_data_dir:-$(config_value data_dir)}
+    data_dir=${data_dir%/}
+    case $data_dir in
+        /*) ;;
+        *) data_dir= ;;
+    esac
+}
+
+need_raft_dir() {
+    find_data_dir
+    [ -n "$data_dir" ] || die 65 "the data directory of $UNIT cannot be found in its flags and configuration"
+    [ -d "$data_dir/raft" ] || die 65 "$data_dir/raft is not there: this agent has never been a server here"
+    [ ! -h "$data_dir/raft" ] || die 65 "$data_dir/raft is a symbolic link; that is not supported"
+}
+
+consul_program() {
+    program=$(printf '%s\n' "$facts" | sed -n 's/^ExecStart={ path=\([^ ]*\) ;.*/\1/p' | head -n 1)
+    case ${program##*/} in
+        consul*) ;;
+        *) program=$(command -v consul) || program= ;;
+    esac
+    [ -x "$program" ] || program=
+}
+
+drop_in_loaded() {
+    case " $(fact DropInPaths) " in
+        *"/etc/systemd/system/$UNIT.d/$1 "*) [ "$(fact NeedDaemonReload)" = no ] ;;
+        *) false ;;
+    esac
+}
+
+# "" unless the condition is really in force: a file alone holds nothing.
+held_by() {
+    if [ -f "$STATE/hold" ] && drop_in_loaded "$HOLD_DROP_IN"; then
+        cat "$STATE/hold"
+    fi
+}
+
+fenced_by() {
+    if [ -f "$STATE/fenced" ] && drop_in_loaded "$FENCE_DROP_IN"; then
+        cut -d ' ' -f 1 "$STATE/fenced"
+    fi
+}
+
+highest_epoch() {
+    if [ -f "$STATE/epoch" ]; then
+        cut -d ' ' -f 1 "$STATE/epoch"
+    else
+        printf '0\n'
+    fi
+}
+
+kilobytes() {
+    total=0
+    for path in "$@"; do
+        [ -e "$path" ] || continue
+        size=$(du -sk -- "$path" | cut -f 1)
+        total=$((total + size))
+    done
+    printf '%s\n' "$total"
+}
+
+free_kilobytes() {
+    place=$STATE
+    [ -d "$place" ] || place=/var/lib
+    df -Pk -- "$place" | awk 'NR == 2 { print $4 }'
+}
+
+# --- reading ----------------------------------------------------------------------------------------------
+
+verb_look() {
+    find_data_dir
+    pid=$(first_pid)
+    say active_state "$(fact ActiveState)"
+    case $(fact UnitFileState) in
+        enabled | enabled-runtime | linked | linked-runtime | alias) say enabled yes ;;
+        *) say enabled no ;;
+    esac
+    say main_pid "${pid:-0}"
+    user=$(fact User)
+    say unit_user "${user:-root}"
+    say data_dir "$data_dir"
+    consul_program
+    if [ -n "$program" ]; then
+        say version "$(timeout 5 "$program" version 2>/dev/null |
+            sed -n 's/^Consul v\{0,1\}\([0-9][0-9.]*[0-9]\).*/\1/p' | head -n 1)"
+    fi
+    say leave_on_terminate "$(config_value leave_on_terminate)"
+    say held_by "$(held_by)"
+    say fenced_by "$(fenced_by)"
+    say epoch "$(highest_epoch)"
+    say free_bytes $(($(free_kilobytes) * 1024))
+    [ -n "$data_dir" ] || return 0
+    node_id=$(config_value node_id)
+    if [ -z "$node_id" ] && [ -f "$data_dir/node-id" ]; then
+        node_id=$(head -c 64 "$data_dir/node-id")
+    fi
+    say node_id "$(printf '%s' "$node_id" | tr '[:upper:]' '[:lower:]')"
+    if [ -f "$data_dir/raft/raft.db" ]; then
+        say raft_db_bytes "$(stat -c %s "$data_dir/raft/raft.db")"
+    fi
+    [ ! -d "$data_dir/raft/wal" ] || say wal yes
+    say snapshots "$(snapshot_metas | grep -c .)"
+    [ ! -f "$data_dir/raft/peers.info" ] || say peers_info yes
+    if [ -f "$data_dir/raft/peers.json" ]; then
+        head -c 65536 "$data_dir/raft/peers.json" | say_text peers_json
+    fi
+    say state_bytes $(($(kilobytes "$data_dir/raft" "$data_dir/serf") * 1024))
+}
+
+snapshot_metas() {
+    for meta in "$data_dir"/raft/snapshots/*/meta.json; do
+        case $meta in *.tmp/meta.json) continue ;; esac
+        [ ! -f "$meta" ] || printf '%s\n' "$meta"
+    done
+}
+
+# Ranges of raft.db: `offset:length,offset:length`. The main pid is said too: a live file may change meanwhile.
+verb_raft_read() {
+    need_raft_dir
+    db=$data_dir/raft/raft.db
+    [ -f "$db" ] && [ ! -h "$db" ] || die 65 "there is no $db"
+    case $1 in *[!0-9:,]*) die 64 "not byte ranges: $1" ;; esac
+    pid=$(first_pid)
+    say main_pid "${pid:-0}"
+    say size "$(stat -c %s "$db")"
+    printf '%s' "$1" | tr ',' '\n' | while IFS=: read -r offset length || [ -n "$offset" ]; do
+        dd if="$db" iflag=skip_bytes,count_bytes skip="$offset" count="$length" bs=65536 status=none |
+            say_text bytes
+    done
+}
+
+verb_raft_snapshots() {
+    need_raft_dir
+    snapshot_metas | while IFS= read -r meta; do
+        head -c 1048576 "$meta" | say_text meta
+    done
+}
+
+verb_peers() {
+    need_raft_dir
+    raft_owner=$(stat -c %u:%g "$data_dir/raft")
+    for file in peers.json peers.info; do
+        [ -f "$data_dir/raft/$file" ] || continue
+        if [ "$(stat -c %u:%g "$data_dir/raft/$file")" = "$raft_owner" ]; then
+            say "$file" owned
+        else
+            say "$file" foreign
+        fi
+    done
+    [ ! -f "$data_dir/raft/peers.json" ] || head -c 65536 "$data_dir/raft/peers.json" | say_text content
+}
+
+# Consul's own numbers on stdout of `consul info`: the only source below 0.7. A token comes as the payload.
+verb_info() {
+    consul_program
+    [ -n "$program" ] || die 65 "the program of $UNIT cannot be found"
+    answer=$(CONSUL_HTTP_TOKEN=$PAYLOAD timeout 10 "$program" info 2>&1) ||
+        die 65 "consul info: $(printf '%s' "$answer" | head -n 3)"
+    printf '%s\n' "$answer" | say_text info
+}
+
+verb_journal() {
+    case $1 in '' | *[!0-9]* | ??????*) die 64 "not a number of lines: $1" ;; esac
+    journalctl -u "$UNIT" -b -n "$1" -o cat --no-pager 2>/dev/null | tail -c 262144 | say_text lines
+}
+
+verb_receipt() {
+    key_of "$@"
+    if [ -f "$receipt" ]; then
+        say receipt 'done'
+        sed -n 's/^evidence /evidence /p' "$receipt"
+    else
+        say receipt none
+    fi
+}
+
+verb_archive_check() {
+    plain "$1" || die 64 "not a run: $1"
+    find_data_dir
+    place=$STATE/archive/$1
+    if [ ! -f "$place/state.tar.sha256" ] || [ ! -f "$place/state.tar" ]; then
+        say archive none
+        return 0
+    fi
+    if (cd "$place" && sha256sum --status -c state.tar.sha256) &&
+        tar -tf "$place/state.tar" | grep -qx "${data_dir#/}/raft/"; then
+        say archive good
+    else
+        say archive damaged
+    fi
+    say path "$place/state.tar"
+    say bytes "$(stat -c %s "$place/state.tar")"
+    say sha256 "$(cut -d ' ' -f 1 "$place/state.tar.sha256")"
+}
+
+verb_snapshot_check() {
+    plain "$1" || die 64 "not a run: $1"
+    snapshot=$STATE/archive/$1/stale.snap
+    if [ -s "$snapshot" ]; then
+        say snapshot good
+        say path "$snapshot"
+        say bytes "$(stat -c %s "$snapshot")"
+    else
+        say snapshot none
+    fi
+}
+
+# --- changing: key, lock, epoch, receipt ------------------------------------------------------------------
+
+plain() {
+    case $1 in
+        '' | .* | *[!A-Za-z0-9._:@+-]*) return 1 ;;
+        *) return 0 ;;
+    esac
+}
+
+key_of() {
+    [ $# -ge 4 ] || die 64 "RUN STEP ATTEMPT DIRECTION are needed"
+    for word in "$1" "$2" "$3" "$4"; do
+        plain "$word" || die 64 "not a word of a key: $word"
+    done
+    RUN=$1
+    case $3 in *[!0-9]*) die 64 "not an attempt: $3" ;; esac
+    case $4 in do | undo) ;; *) die 64 "not a direction: $4" ;; esac
+    receipt=$STATE/receipts/$1/$2.$3.$4
+}
+
+# Writes stdin to a file that is either the old one or the new one, also after a power cut.
+write_file() {
+    new=$(mktemp "$1.XXXXXX") || return 1
+    cat >"$new" && sync "$new" && mv -f -- "$new" "$1" && sync "$(dirname "$1")"
+}
+
+begin() {
+    key_of "$@"
+    [ $# -ge 6 ] || die 64 "OWNER and EPOCH are needed"
+    OWNER=$5
+    EPOCH=$6
+    plain "$OWNER" || die 64 "not an owner: $OWNER"
+    case $EPOCH in '' | *[!0-9]* | ????????????????*) die 64 "not an epoch: $EPOCH" ;; esac
+    [ ! -h "$STATE" ] || die 65 "$STATE is a symbolic link"
+    mkdir -p "$STATE/receipts" "$STATE/archive" || die 65 "$STATE cannot be made"
+    [ "$(stat -c %u "$STATE")" = 0 ] || die 65 "$STATE does not belong to root"
+    chmod 0700 "$STATE"
+    # File 9 is the lock. systemctl and consul get it closed: what they leave behind must not keep it.
+    exec 9>"$STATE/lock" || die 65 "$STATE/lock cannot be opened"
+    flock -w 20 9 || die 68 "another call is at work on this host; try again when it has ended"
+    seen=$(highest_epoch)
+    if [ "$EPOCH" -lt "$seen" ]; then
+        die 66 "a newer driver (epoch $seen) was here; epoch $EPOCH may change nothing any more"
+    fi
+    if [ "$EPOCH" -eq "$seen" ] && [ -f "$STATE/epoch" ]; then
+        known=$(cut -d ' ' -f 2 "$STATE/epoch")
+        [ "$known" = "$OWNER" ] || die 67 "epoch $EPOCH belongs to $known, not to $OWNER"
+    else
+        printf '%s %s\n' "$EPOCH" "$OWNER" | write_file "$STATE/epoch" || die 65 "$STATE/epoch cannot be written"
+    fi
+    mkdir -p "$STATE/receipts/$RUN" || die 65 "$STATE/receipts/$RUN cannot be made"
+    if [ -f "$receipt" ]; then
+        say skipped yes
+        cat "$receipt"
+        exit 0
+    fi
+    load_unit
+}
+
+finish() {
+    printf 'evidence %s\n' "$(printf '%s' "$1" | tr '\n' ' ')" | write_file "$receipt" ||
+        die 70 "done, but the receipt could not be written: $1"
+    say evidence "$1"
+}
+
+need_stopped() {
+    pid=$(first_pid)
+    [ -z "$pid" ] || die 65 "the agent runs (process $pid); it has to be stopped for this"
+}
+
+# --- changing: the unit -----------------------------------------------------------------------------------
+
+add_condition() {
+    mkdir -p "/etc/systemd/system/$UNIT.d" && chmod 0755 "/etc/systemd/system/$UNIT.d" || return 1
+    printf '[Unit]\nConditionPathExists=!%s\n' "$2" | write_file "/etc/systemd/system/$UNIT.d/$1" || return 1
+    chmod 0644 "/etc/systemd/system/$UNIT.d/$1"
+    systemctl daemon-reload 9>&- || return 1
+    read_facts
+    drop_in_loaded "$1"
+}
+
+remove_condition() {
+    rm -f -- "/etc/systemd/system/$UNIT.d/$1" "$2" || return 1
+    rmdir -- "/etc/systemd/system/$UNIT.d" 2>/dev/null
+    systemctl daemon-reload 9>&- || return 1
+    read_facts
+    ! drop_in_loaded "$1"
+}
+
+verb_hold() {
+    before=$(held_by)
+    printf '%s\n' "$RUN" | write_file "$STATE/hold" || die 70 "$STATE/hold could not be written"
+    add_condition "$HOLD_DROP_IN" "$STATE/hold" || die 70 "systemd did not take the hold on $UNIT"
+    if [ -n "$before" ] && [ "$before" != "$RUN" ]; then
+        finish "held; the hold of $before was taken over"
+    else
+        finish "held: $UNIT cannot be started until this is released"
+    fi
+}
+
+verb_release() {
+    remove_condition "$HOLD_DROP_IN" "$STATE/hold" || die 70 "the hold on $UNIT could not be taken off"
+    finish "released"
+}
+
+# Sets stopped_how. A stop must not be a leave: the set of servers would shrink (or, below 0.7, be emptied).
+# So for this one stop the unit's own stop commands are off and the signal is one that does not leave.
+stop_without_leaving() {
+    signal=15
+    if [ -z "$config_files" ] || [ "$(config_value leave_on_terminate)" = true ]; then
+        signal=9
+    fi
+    mkdir -p "/run/systemd/system/$UNIT.d" || die 65 "/run/systemd/system/$UNIT.d cannot be made"
+    chmod 0755 "/run/systemd/system/$UNIT.d"
+    printf '[Service]\nKillSignal=%s\nKillMode=mixed\nSendSIGKILL=yes\nTimeoutStopSec=30\nExecStop=\nExecStopPost=\n' \
+        "$signal" >"/run/systemd/system/$UNIT.d/$STOP_DROP_IN"
+    chmod 0644 "/run/systemd/system/$UNIT.d/$STOP_DROP_IN"
+    systemctl daemon-reload 9>&-
+    read_facts
+    if [ "$(fact KillSignal)" != "$signal" ] || [ -n "$(fact ExecStop)" ]; then
+        forget_stop_drop_in
+        die 65 "another drop-in of $UNIT sets KillSignal or ExecStop after ours; a stop could be a leave"
+    fi
+    had=$(first_pid)
+    timeout 60 systemctl stop "$UNIT" 9>&- 2>/dev/null
+    left=300
+    while [ "$left" -gt 0 ]; do
+        read_facts
+        case $(fact ActiveState) in
+            inactive | failed) [ -n "$(unit_pids)" ] || break ;;
+            *) ;;
+        esac
+        left=$((left - 1))
+        sleep 0.1
+    done
+    forget_stop_drop_in
+    [ "$left" -gt 0 ] || die 70 "the processes of $UNIT did not end within 30 s after the stop"
+    systemctl reset-failed "$UNIT" 9>&- 2>/dev/null
+    read_facts
+    if [ -n "$had" ]; then
+        stopped_how="stopped (process $had, signal $signal)"
+    else
+        stopped_how="no process was there"
+    fi
+}
+
+forget_stop_drop_in() {
+    [ -f "/run/systemd/system/$UNIT.d/$STOP_DROP_IN" ] || return 0
+    rm -f -- "/run/systemd/system/$UNIT.d/$STOP_DROP_IN"
+    rmdir -- "/run/systemd/system/$UNIT.d" 2>/dev/null
+    systemctl daemon-reload 9>&-
+}
+
+verb_stop() {
+    stop_without_leaving
+    finish "$stopped_how"
+}
+
+verb_start() {
+    by=$(fenced_by)
+    [ -z "$by" ] || die 65 "fenced by $by; lift the fence first"
+    forget_stop_drop_in
+    remove_condition "$HOLD_DROP_IN" "$STATE/hold" || die 70 "the hold on $UNIT could not be taken off"
+    systemctl reset-failed "$UNIT" 9>&- 2>/dev/null
+    # --no-block: a unit of Type=notify is "started" only when it has joined a peer, which may be down.
+    systemctl start --no-block "$UNIT" 9>&- || die 70 "systemctl start $UNIT failed"
+    finish "start asked for"
+}
+
+verb_fence() {
+    was_enabled=no
+    if [ -f "$STATE/fenced" ]; then
+        was_enabled=$(cut -d ' ' -f 2 "$STATE/fenced")
+    elif [ "$(fact UnitFileState)" = enabled ]; then
+        was_enabled=yes
+    fi
+    printf '%s %s\n' "$RUN" "$was_enabled" | write_file "$STATE/fenced" || die 70 "$STATE/fenced could not be written"
+    add_condition "$FENCE_DROP_IN" "$STATE/fenced" || die 70 "systemd did not take the fence on $UNIT"
+    systemctl disable "$UNIT" 9>&- >/dev/null 2>&1
+    stop_without_leaving
+    [ "$(fact UnitFileState)" != enabled ] || die 70 "$UNIT could not be disabled"
+    finish "fenced: $stopped_how, disabled, and barred from starting"
+}
+
+verb_lift() {
+    was_enabled=no
+    [ ! -f "$STATE/fenced" ] || was_enabled=$(cut -d ' ' -f 2 "$STATE/fenced")
+    if [ "$was_enabled" = yes ]; then
+        systemctl enable "$UNIT" 9>&- >/dev/null 2>&1 || die 70 "$UNIT could not be enabled"
+    fi
+    remove_condition "$FENCE_DROP_IN" "$STATE/fenced" || die 70 "the fence on $UNIT could not be lifted"
+    finish "fence lifted; the server is stopped"
+}
+
+# --- changing: what the agent keeps -----------------------------------------------------------------------
+
+verb_archive() {
+    need_stopped
+    need_raft_dir
+    place=$STATE/archive/$RUN
+    mkdir -p "$place" || die 65 "$place cannot be made"
+    set --
+    for path in "$data_dir/raft" "$data_dir/serf" "$data_dir/node-id"; do
+        [ ! -e "$path" ] || set -- "$@" "${path#/}"
+    done
+    while IFS= read -r file; do
+        [ ! -f "$file" ] || set -- "$@" "${file#/}"
+    done <<FILES
+$config_files
+FILES
+    needed=$(cd / && kilobytes "$@")
+    needed=$((needed + needed / 5 + 64))
+    free=$(free_kilobytes)
+    if [ "$free" -lt "$needed" ]; then
+        die 69 "the archive needs $needed KiB in $STATE, but only $free KiB are free; make room and try again"
+    fi
+    rm -f -- "$place/state.tar" "$place/state.tar.sha256" "$place/state.tar.new"
+    tar -C / -cf "$place/state.tar.new" -- "$@" || {
+        rm -f -- "$place/state.tar.new"
+        die 65 "tar could not read or write everything; nothing was kept"
+    }
+    sync "$place/state.tar.new"
+    mv -- "$place/state.tar.new" "$place/state.tar"
+    (cd "$place" && sha256sum state.tar) | write_file "$place/state.tar.sha256" ||
+        die 70 "the checksum of $place/state.tar could not be written"
+    finish "$place/state.tar, $(stat -c %s "$place/state.tar") bytes"
+}
+
+# A snapshot of what this server holds, without a leader. The payload is the token, or empty.
+verb_snapshot() {
+    case $1 in http://127.0.0.1:* | https://127.0.0.1:*) ;; *) die 64 "not an address on the loopback: $1" ;; esac
+    consul_program
+    [ -n "$program" ] || die 65 "the program of $UNIT cannot be found"
+    place=$STATE/archive/$RUN
+    mkdir -p "$place" || die 65 "$place cannot be made"
+    answer=$(CONSUL_HTTP_ADDR=$1 CONSUL_HTTP_TOKEN=$PAYLOAD CONSUL_HTTP_SSL_VERIFY=false \
+        timeout 120 "$program" snapshot save -stale "$place/stale.snap.new" 9>&- 2>&1) || {
+        rm -f -- "$place/stale.snap.new"
+        die 65 "no stale snapshot: $(printf '%s' "$answer" | tail -n 2)"
+    }
+    sync "$place/stale.snap.new"
+    mv -f -- "$place/stale.snap.new" "$place/stale.snap"
+    finish "$place/stale.snap, $(stat -c %s "$place/stale.snap") bytes"
+}
+
+# The payload is the file in base64. `info`: whether Consul is 0.7 or newer, which deletes peers.json unread
+# when raft/peers.info is missing; an older one that is upgraded later would take the pair for a recovery.
+verb_write_peers() {
+    case $1 in info | no-info) ;; *) die 64 "not info or no-info: $1" ;; esac
+    need_stopped
+    [ "$(held_by)" = "$RUN" ] || die 65 "the agent is not held by this run; a restart could read half a plan"
+    need_raft_dir
+    raft=$data_dir/raft
+    owner=$(stat -c %u:%g "$raft")
+    new=$(mktemp "$raft/peers.json.XXXXXX") || die 65 "nothing can be written in $raft"
+    printf '%s' "$PAYLOAD" | base64 -d >"$new" 2>/dev/null || {
+        rm -f -- "$new"
+        die 65 "the list of peers could not be written to $raft"
+    }
+    case $(head -c 1 "$new") in
+        '[') ;;
+        *)
+            rm -f -- "$new"
+            die 64 "the payload is no list of peers"
+            ;;
+    esac
+    # Consul deletes the file once it has read it, as the user that it runs as.
+    if ! { chown "$owner" "$new" && chmod 0600 "$new" && sync "$new"; }; then
+        rm -f -- "$new"
+        die 65 "the owner of a new file in $raft could not be set"
+    fi
+    if [ "$1" = info ] && [ ! -e "$raft/peers.info" ] && ! write_peers_info; then
+        rm -f -- "$new"
+        die 65 "$raft/peers.info could not be written"
+    fi
+    wanted_sum=$(sha256sum <"$new")
+    mv -f -- "$new" "$raft/peers.json"
+    sync "$raft"
+    [ "$(sha256sum <"$raft/peers.json")" = "$wanted_sum" ] || die 70 "$raft/peers.json is not what was written"
+    finish "$raft/peers.json written, sha256 ${wanted_sum%% *}"
+}
+
+write_peers_info() {
+    information=$(mktemp "$raft/peers.info.XXXXXX") || return 1
+    printf 'Consul reads peers.json in this folder once, at its next start.\n' >"$information" &&
+        chown "$owner" "$information" && chmod 0644 "$information" &&
+        sync "$information" && mv -- "$information" "$raft/peers.info"
+}
+
+verb_remove_peers() {
+    need_stopped
+    need_raft_dir
+    if [ -e "$data_dir/raft/peers.json" ]; then
+        rm -f -- "$data_dir/raft/peers.json" || die 70 "$data_dir/raft/peers.json could not be removed"
+        sync "$data_dir/raft"
+        finish "$data_dir/raft/peers.json removed"
+    else
+        finish "$data_dir/raft/peers.json was not there"
+    fi
+}
+
+# --- the call ---------------------------------------------------------------------------------------------
+
+main() {
+    [ "$(id -u)" = 0 ] || die 64 "this has to run as root"
+    [ $# -ge 2 ] || die 64 "usage: VERB UNIT ..."
+    verb=$1
+    UNIT=$2
+    shift 2
+    case $verb in
+        look | raft-read | raft-snapshots | peers | info | journal | archive-check)
+            load_unit
+            ;;
+        receipt | snapshot-check) ;;
+        hold | release | stop | start | fence | lift | archive | snapshot | write-peers | remove-peers)
+            begin "$@"
+            shift 6
+            ;;
+        *) die 64 "no such verb: $verb" ;;
+    esac
+    case $verb in
+        look) verb_look ;;
+        raft-read) verb_raft_read "${1:-}" ;;
+        raft-snapshots) verb_raft_snapshots ;;
+        peers) verb_peers ;;
+        info) verb_info ;;
+        journal) verb_journal "${1:-}" ;;
+        receipt) verb_receipt "$@" ;;
+        archive-check) verb_archive_check "${1:-}" ;;
+        snapshot-check) verb_snapshot_check "${1:-}" ;;
+        hold) verb_hold ;;
+        release) verb_release ;;
+        stop) verb_stop ;;
+        start) verb_start ;;
+        fence) verb_fence ;;
+        lift) verb_lift ;;
+        archive) verb_archive ;;
+        snapshot) verb_snapshot "${1:-}" ;;
+        write-peers) verb_write_peers "${1:-}" ;;
+        remove-peers) verb_remove_peers ;;
+    esac
+}
+
+case ${0##*/} in
+    consul-recovery-host) PAYLOAD=$(cat) ;;
+    *) PAYLOAD=${PAYLOAD-} ;;
+esac
+main "$@" </dev/null
+exit
