@@ -1,0 +1,1 @@
+"""Consul recovery: collect, diagnose, plan, approve, execute, verify. Knows no Slack and no settings file."""

@@ -175,7 +175,6 @@ class RecoveryService:
         answer = propose_plan(
             report.observation,
             report.diagnosis,
-            spec=self._clusters[cluster],
             lost=lost,
             method=method,
         )

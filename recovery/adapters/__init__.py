@@ -1,0 +1,1 @@
+"""The ends that do I/O: SSH, the Consul API, Redis. Only composition roots import these."""

@@ -14,7 +14,8 @@ def two_leaders(seen: Survey) -> TwoLeaders:
         f"{names(seen.leaders)}",
         evidence=server_lines(seen),
         advice="An old leader may not have noticed yet: look again in 10 s. If it stays, these are two "
-        "clusters: keep clients away from the wrong one, and stop its server by hand. The bot does nothing here.",
+        "clusters: keep clients away from the wrong one, and stop its server by hand. "
+        "The bot does nothing here.",
         leaders=seen.leaders,
     )
 
@@ -59,10 +60,7 @@ def degraded(seen: Survey) -> Degraded:
 
 
 def _problems(seen: Survey) -> tuple[str, ...]:
-    problems: list[str] = []
-    for voter in seen.voters:
-        if voter.sight is not Sight.RUNNING:
-            problems.append(voter_line(voter))
+    problems = [voter_line(voter) for voter in seen.voters if voter.sight is not Sight.RUNNING]
     for name in seen.others:
         server = seen.server(name)
         running = server.host is not None and server.host.running

@@ -1,0 +1,56 @@
+"""The operator's claims, checked both ways.
+
+A claim ("s2 is gone for good") is about a node id. It is refused if that
+server answers anybody, and there is no plan while a silent one is neither
+reachable nor claimed (as CockroachDB's loss-of-quorum recovery does it).
+"""
+
+from __future__ import annotations
+
+from recovery.diagnosis import Sight, Survey, VoterSight
+from recovery.diagnosis.survey import silent_to_all
+from recovery.model import ServerName
+from recovery.plan import Claim
+
+
+def contradictions(seen: Survey, lost: tuple[ServerName, ...]) -> tuple[str, ...]:
+    """Say which claims do not fit what was seen."""
+    problems: list[str] = []
+    for name in lost:
+        voters = [voter for voter in seen.voters if voter.name == name]
+        if not voters:
+            known = ", ".join(voter.name for voter in seen.voters)
+            problems.append(f"“{name}” is none of the voters that the freshest server knows: {known}.")
+        for voter in voters:
+            alive = silent_to_all(voter.node_id, seen.observation)
+            if alive:
+                problems.append(f"You say {name} is gone for good, but {alive}.")
+            elif voter.sight is Sight.STOPPED:
+                problems.append(
+                    f"You say {name} is gone for good, but its host is reached and its data is there: "
+                    "starting it is the smaller act."
+                )
+    return tuple(problems)
+
+
+def unaccounted(seen: Survey, lost: tuple[ServerName, ...]) -> tuple[VoterSight, ...]:
+    """The voters that are neither there nor claimed."""
+    there = seen.seen(Sight.RUNNING, Sight.STOPPED)
+    return tuple(voter for voter in seen.voters if voter not in there and voter.name not in lost)
+
+
+def claims(seen: Survey, lost: tuple[ServerName, ...]) -> tuple[Claim, ...]:
+    """Turn the operator's words into claims about ids."""
+    return tuple(
+        Claim(ServerName(voter.name), voter.node_id, voter.address, _fenced(voter, seen))
+        for voter in seen.voters
+        if voter.name in lost
+    )
+
+
+def _fenced(voter: VoterSight, seen: Survey) -> bool:
+    """Whether we hold what could come back: the host itself, or whoever now has its address."""
+    if voter.sight in {Sight.DAMAGED, Sight.FENCED}:
+        return True
+    host = voter.address.rpartition(":")[0].strip("[]")
+    return any(server.reached and server.address == host for server in seen.observation.servers)

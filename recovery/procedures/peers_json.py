@@ -1,0 +1,283 @@
+"""peers.json recovery (Consul 0.7 and newer): a new peer set from the survivors.
+
+Source: Consul's disaster recovery guide ("manual recovery using peers.json"),
+agent/consul/server.go setupRaft and hashicorp/raft RecoverCluster; the order
+is our own, from what was measured: the documentation starts all servers
+together, and that lost acknowledged writes in 4 of 22 trials, because two
+stale servers elected each other before the freshest one voted. So: everything
+stopped and held, logs read from the files, archived, approved; then exactly a
+quorum that contains the freshest, a leader that has its last index, and only
+then the rest; blank servers last and never listed.
+"""
+
+from __future__ import annotations
+
+from recovery.diagnosis import MajorityGone, Sight, Survey, survey
+from recovery.diagnosis.survey import blank, position
+from recovery.model import ClusterObservation, NodeId, ServerName, ServerObservation
+from recovery.plan import (
+    SCHEMA,
+    AgentHeld,
+    AgentStopped,
+    Check,
+    ConfigurationIs,
+    IsVoter,
+    LogIs,
+    OneHistory,
+    PeersFileAbsent,
+    PeersFileIs,
+    Plan,
+    PlanReport,
+    Proposal,
+    Refusal,
+    RemovePeers,
+    Risk,
+    Silent,
+    StateArchived,
+    Step,
+    StepId,
+    Undo,
+    WritePeers,
+)
+from recovery.procedures import parts
+from recovery.procedures.claims import claims, unaccounted
+from recovery.procedures.ranking import ranking
+from recovery.raftentry import LogPosition, Peer
+
+NAME = "peers-json"
+
+
+def build(
+    observation: ClusterObservation, diagnosis: MajorityGone, lost: tuple[ServerName, ...]
+) -> Proposal | Refusal:
+    """Plan the recovery, or say everything that stands against it at once."""
+    seen = survey(observation, lost)
+    problems = _problems(seen, diagnosis, lost)
+    if problems:
+        missing = ",".join(dict.fromkeys((*lost, *(v.name for v in unaccounted(seen, lost)))))
+        return Refusal(
+            procedure=NAME,
+            reasons=problems,
+            next_step=f"Bring them back, or, only if they are gone for good: "
+            f"`/consul recover {observation.cluster} --lost {missing}`."
+            if unaccounted(seen, lost)
+            else "Nothing was done. Mend what is named above, then ask again.",
+        )
+    return Proposal(_plan(seen, diagnosis, lost), PlanReport(ranking=ranking(observation)))
+
+
+def _problems(seen: Survey, diagnosis: MajorityGone, lost: tuple[ServerName, ...]) -> tuple[str, ...]:
+    problems = [
+        f"{voter.name} ({voter.address}, id {voter.node_id[:8]}) is {voter.sight} and not claimed: every "
+        "voter must be seen or said to be gone for good."
+        for voter in unaccounted(seen, lost)
+    ]
+    for server in seen.observation.servers:
+        if not server.reached and server.name not in lost:
+            problems.append(f"{server.name}: host not reachable ({server.host_problem}), and not claimed.")
+        if server.host is not None and server.host.wal:
+            problems.append(
+                f"{server.name} keeps its log in the WAL format, which this bot cannot read: "
+                "who holds which entries cannot be confirmed."
+            )
+    survivors = [seen.server(voter.name) for voter in diagnosis.survivors]
+    problems += [
+        f"{server.name}: its last log position is not known ({server.agent_problem or server.stored_problem})."
+        for server in survivors
+        if position(server) is None
+    ]
+    problems += [f"{server.name}: its node id is not known." for server in survivors if not server.node_id]
+    protocols = {protocol(server) for server in survivors}
+    if len(protocols) > 1 or 0 in protocols:
+        problems.append(
+            "The survivors' Raft protocol version is not known or not the same: the format of peers.json "
+            "depends on it."
+        )
+    for server in survivors:
+        if (version := _version(server)) is not None and version < (0, 7):
+            problems.append(f"{server.name} runs Consul below 0.7: there peers.json is a live file.")
+    return tuple(problems)
+
+
+def protocol(server: ServerObservation) -> int:
+    """The Raft protocol a server is configured with; 0 if nothing tells it.
+
+    From the agent; of a stopped one from its configuration: only protocol 3
+    has ids that are not addresses.
+    """
+    if server.agent is not None and server.agent.raft_protocol:
+        return server.agent.raft_protocol
+    if not server.configuration:
+        return 0
+    return 3 if all(peer.id != peer.address for peer in server.configuration) else 2
+
+
+def _version(server: ServerObservation) -> tuple[int, int] | None:
+    text = server.agent.version if server.agent is not None and server.agent.version else ""
+    if not text and server.host is not None:
+        text = server.host.version
+    numbers = text.lstrip("v").split(".")
+    if len(numbers) < 2 or not (numbers[0].isdigit() and numbers[1].isdigit()):
+        return None
+    return int(numbers[0]), int(numbers[1])
+
+
+def _plan(seen: Survey, diagnosis: MajorityGone, lost: tuple[ServerName, ...]) -> Plan:
+    observation = seen.observation
+    ranked = sorted(
+        (ServerName(voter.name) for voter in diagnosis.survivors),
+        key=lambda name: _rank(observation.server(name)),
+        reverse=True,
+    )
+    freshest = ranked[0]
+    newest = position(observation.server(freshest))
+    by_name = {voter.name: voter for voter in diagnosis.survivors}
+    version = protocol(observation.server(freshest))
+    peers = tuple(
+        Peer(
+            id=by_name[name].node_id if version >= 3 else by_name[name].address,
+            address=by_name[name].address,
+            voter=True,
+        )
+        for name in sorted(ranked)
+    )
+    quorum = len(ranked) // 2 + 1
+    first, rest = tuple(ranked[:quorum]), tuple(ranked[quorum:])
+    blanks = tuple(
+        server.name
+        for server in observation.servers
+        if server.reached and server.name not in by_name and blank(server)
+    )
+    fenced = tuple(
+        (server.name, _why_fenced(server))
+        for server in observation.servers
+        if server.reached and server.name not in by_name and server.name not in blanks
+    )
+    touched = (*blanks, *ranked)
+    steps: list[Step] = [
+        parts.save_snapshot(name)
+        for name in ranked
+        if (agent := observation.server(name).agent) is not None and agent.stale_reads
+    ]
+    steps += [parts.hold(name) for name in touched]
+    steps += [parts.stop(name) for name in touched]
+    steps += [parts.fence(name, why=why) for name, why in fenced]
+    steps += [parts.archive(name) for name in (*touched, *(name for name, _ in fenced))]
+    steps += [_write(name, peers, version, touched) for name in sorted(ranked)]
+    for name in first:
+        steps.append(
+            parts.start_recovered(
+                name, before=(PeersFileIs(name, peers),), after=(ConfigurationIs(name, peers),)
+            )
+        )
+    steps.append(parts.await_leader(first, at_least=newest))
+    for name in rest:
+        steps.append(
+            parts.start_recovered(
+                name,
+                before=(PeersFileIs(name, peers),),
+                after=(ConfigurationIs(name, peers), IsVoter(name)),
+            )
+        )
+    gossip = tuple(by_name[name].address.rpartition(":")[0] for name in ranked)
+    for name in blanks:
+        steps += [parts.start_again(name), parts.join(name, gossip)]
+    steps.append(parts.verify((*ranked, *blanks)))
+    claimed = claims(seen, lost)
+    assumptions: list[Check] = [
+        LogIs(name, NodeId(observation.server(name).node_id), position(observation.server(name)))
+        for name in touched
+    ]
+    if len(ranked) > 1:
+        assumptions.append(OneHistory(freshest, tuple(ranked[1:])))
+    assumptions += [Silent(claim.server, claim.node_id, claim.address) for claim in claimed]
+    return Plan(
+        schema=SCHEMA,
+        procedure=NAME,
+        cluster=observation.cluster,
+        summary=f"Make {_and(ranked)} the new peer set by peers.json, starting with the freshest ({freshest})"
+        + (f"; then take {_and(blanks)} in as new servers" if blanks else "")
+        + ".",
+        claims=claimed,
+        assumptions=tuple(assumptions),
+        warnings=_warnings(seen, ranked, blanks, fenced, newest),
+        steps=tuple(steps),
+    )
+
+
+def _rank(server: ServerObservation) -> tuple[int, int, str]:
+    place = position(server) or LogPosition(0, 0)
+    # Equal logs may start together; the name only makes the order the same every time.
+    return place.term, place.index, server.name
+
+
+def _why_fenced(server: ServerObservation) -> str:
+    if server.stored_problem:
+        return "its log cannot be read"
+    return "it is no voter of this cluster but holds data of its own"
+
+
+def _write(name: ServerName, peers: tuple[Peer, ...], version: int, touched: tuple[ServerName, ...]) -> Step:
+    return Step(
+        id=StepId(f"write-peers-{name}"),
+        title=f"Write peers.json with {len(peers)} peer{'' if len(peers) == 1 else 's'} on {name}",
+        # Still to be taken back, but it is a loaded gun: whoever starts the agent recovers with it.
+        risk=Risk.IRREVERSIBLE,
+        targets=(name,),
+        before=(
+            *(AgentStopped(other) for other in touched),
+            AgentHeld(name),
+            StateArchived(name),
+        ),
+        action=WritePeers(name, peers, version),
+        after=(PeersFileIs(name, peers),),
+        rollback=Undo(RemovePeers(name), (PeersFileAbsent(name),), on_abort=True),
+        timeout_s=parts.STOP_S,
+    )
+
+
+def _warnings(
+    seen: Survey,
+    ranked: list[ServerName],
+    blanks: tuple[ServerName, ...],
+    fenced: tuple[tuple[ServerName, str], ...],
+    newest: LogPosition | None,
+) -> tuple[str, ...]:
+    observation = seen.observation
+    warnings: list[str] = []
+    if len(ranked) < seen.quorum:
+        warnings.append(
+            f"Newer writes may be lost: only {len(ranked)} of {len(seen.voters)} voters could be ranked, "
+            "so what only the lost servers held is gone."
+        )
+    warnings.append(
+        "Writes that were never acknowledged may appear: recovery commits every entry of the log."
+    )
+    for name in ranked[1:]:
+        place = position(observation.server(name))
+        if place is not None and newest is not None and place != newest:
+            warnings.append(
+                f"{name} ends at term {place.term}, index {place.index}, the freshest at term {newest.term}, "
+                f"index {newest.index}: what {name} holds beside the freshest's history is dropped."
+            )
+    warnings += [
+        f"{voter.name} (id {voter.node_id[:8]}, {voter.address}): if this server ever comes back, "
+        "it must not be started; wipe its raft directory first."
+        for voter in seen.seen(Sight.UNREACHED, Sight.UNMATCHED, Sight.REPLACED)
+        if voter.name in seen.lost
+    ]
+    without_snapshot = [
+        name for name in ranked if (agent := observation.server(name).agent) is None or not agent.stale_reads
+    ]
+    if without_snapshot:
+        warnings.append(
+            f"{_and(without_snapshot)} give{'s' if len(without_snapshot) == 1 else ''} no stale snapshot "
+            "any more; the archive of the raft directory is the way back."
+        )
+    warnings += [f"{name} is fenced and stays out ({why})." for name, why in fenced]
+    warnings += [f"{name} has no data and joins as a new server at the end." for name in blanks]
+    return tuple(warnings)
+
+
+def _and(names: list[ServerName] | tuple[ServerName, ...]) -> str:
+    return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else "".join(names)
