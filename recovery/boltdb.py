@@ -24,6 +24,8 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
+from recovery.errors import RecoveryError
+
 T = TypeVar("T")
 
 _MAGIC: Final = 0xED0CDAED
@@ -47,7 +49,7 @@ _MAX_PAGE_BYTES: Final = 64 << 20
 _PAGES_AT_ONCE: Final = 64
 
 
-class RaftLogUnreadable(Exception):
+class RaftLogUnreadable(RecoveryError):
     """The file is no readable raft.db; `reason` is one sentence for a person."""
 
     def __init__(self, reason: str) -> None:
