@@ -52,6 +52,11 @@ class PeerSet:
     term: int
     servers: tuple[Peer, ...]
 
+    @property
+    def position(self) -> LogPosition:
+        """Where the entry stands that made this set."""
+        return LogPosition(self.term, self.index)
+
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
