@@ -123,7 +123,7 @@ def majority_gone(seen: Survey) -> MajorityGone | OutOfSight | None:
 
 
 def _claimed(voter: VoterSight, seen: Survey) -> bool:
-    return voter.name in seen.lost and not silent_to_all(voter.node_id, seen.observation)
+    return seen.claimed(voter) and not silent_to_all(voter.node_id, seen.observation)
 
 
 def not_recognised(seen: Survey) -> NotRecognised:

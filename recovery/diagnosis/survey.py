@@ -65,6 +65,11 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
         """The voters with one of these sights."""
         return tuple(voter for voter in self.voters if voter.sight in sights)
 
+    def claimed(self, voter: VoterSight) -> bool:
+        """Whether the operator called this voter gone: by its name, or by its address where no name is known."""
+        host = voter.address.rpartition(":")[0].strip("[]")
+        return bool({voter.name, voter.address, host} & set(self.lost))
+
     def server(self, name: str) -> ServerObservation:
         """One server's observation."""
         return self.observation.server(name)

@@ -48,13 +48,15 @@ def propose(
             return start_stopped.build(observation, diagnosis)
         case MajorityGone() if method in {None, peers_json.NAME}:
             return peers_json.build(observation, diagnosis, lost)
+        case ServersStopped() if method == peers_json.NAME:
+            return peers_json.build(observation, diagnosis, lost)
         case _:
             pass
     return _refusal(method or "recover", (_why_not(diagnosis, method),), diagnosis)
 
 
 def _why_not(diagnosis: Diagnosis, method: str | None) -> str:
-    if method == peers_json.NAME and isinstance(diagnosis, ServersStopped | Degraded | ElectionInProgress):
+    if method == peers_json.NAME and isinstance(diagnosis, Degraded | ElectionInProgress):
         return (
             "A peers.json recovery is refused: enough voters are there to elect a leader without it, and it "
             "can lose data. " + diagnosis.headline + "."

@@ -7,7 +7,7 @@ reachable nor claimed (as CockroachDB's loss-of-quorum recovery does it).
 
 from __future__ import annotations
 
-from recovery.diagnosis import Sight, Survey, VoterSight
+from recovery.diagnosis import Sight, Survey, VoterSight, survey
 from recovery.diagnosis.survey import silent_to_all
 from recovery.model import ServerName
 from recovery.plan import Claim
@@ -17,7 +17,7 @@ def contradictions(seen: Survey, lost: tuple[ServerName, ...]) -> tuple[str, ...
     """Say which claims do not fit what was seen."""
     problems: list[str] = []
     for name in lost:
-        voters = [voter for voter in seen.voters if voter.name == name]
+        voters = [voter for voter in seen.voters if survey(seen.observation, (name,)).claimed(voter)]
         if not voters:
             known = ", ".join(voter.name for voter in seen.voters)
             problems.append(f"“{name}” is none of the voters that the freshest server knows: {known}.")
@@ -33,18 +33,18 @@ def contradictions(seen: Survey, lost: tuple[ServerName, ...]) -> tuple[str, ...
     return tuple(problems)
 
 
-def unaccounted(seen: Survey, lost: tuple[ServerName, ...]) -> tuple[VoterSight, ...]:
+def unaccounted(seen: Survey) -> tuple[VoterSight, ...]:
     """The voters that are neither there nor claimed."""
     there = seen.seen(Sight.RUNNING, Sight.STOPPED)
-    return tuple(voter for voter in seen.voters if voter not in there and voter.name not in lost)
+    return tuple(voter for voter in seen.voters if voter not in there and not seen.claimed(voter))
 
 
-def claims(seen: Survey, lost: tuple[ServerName, ...]) -> tuple[Claim, ...]:
+def claims(seen: Survey) -> tuple[Claim, ...]:
     """Turn the operator's words into claims about ids."""
     return tuple(
         Claim(ServerName(voter.name), voter.node_id, voter.address, _fenced(voter, seen))
         for voter in seen.voters
-        if voter.name in lost
+        if seen.claimed(voter)
     )
 
 

@@ -12,7 +12,7 @@ then the rest; blank servers last and never listed.
 
 from __future__ import annotations
 
-from recovery.diagnosis import MajorityGone, Sight, Survey, survey
+from recovery.diagnosis import MajorityGone, ServersStopped, Sight, Survey, VoterSight, survey
 from recovery.diagnosis.survey import blank, position
 from recovery.model import ClusterObservation, NodeId, ServerName, ServerObservation
 from recovery.plan import (
@@ -46,31 +46,38 @@ from recovery.raftentry import LogPosition, Peer
 
 NAME = "peers-json"
 
+_BIGGER = (
+    "This was asked for by --method: enough voters are there to elect a leader without it. Starting what is "
+    "stopped would heal too, and loses nothing."
+)
+
 
 def build(
-    observation: ClusterObservation, diagnosis: MajorityGone, lost: tuple[ServerName, ...]
+    observation: ClusterObservation, diagnosis: MajorityGone | ServersStopped, lost: tuple[ServerName, ...]
 ) -> Proposal | Refusal:
     """Plan the recovery, or say everything that stands against it at once."""
     seen = survey(observation, lost)
-    problems = _problems(seen, diagnosis, lost)
+    survivors = seen.seen(Sight.RUNNING, Sight.STOPPED)
+    problems = _problems(seen, survivors, lost)
     if problems:
-        missing = ",".join(dict.fromkeys((*lost, *(v.name for v in unaccounted(seen, lost)))))
+        missing = ",".join(dict.fromkeys((*lost, *(v.name for v in unaccounted(seen)))))
         return Refusal(
             procedure=NAME,
             reasons=problems,
             next_step=f"Bring them back, or, only if they are gone for good: "
             f"`/consul recover {observation.cluster} --lost {missing}`."
-            if unaccounted(seen, lost)
+            if unaccounted(seen)
             else "Nothing was done. Mend what is named above, then ask again.",
         )
-    return Proposal(_plan(seen, diagnosis, lost), PlanReport(ranking=ranking(observation)))
+    bigger = isinstance(diagnosis, ServersStopped)
+    return Proposal(_plan(seen, survivors, lost, bigger=bigger), PlanReport(ranking=ranking(observation)))
 
 
-def _problems(seen: Survey, diagnosis: MajorityGone, lost: tuple[ServerName, ...]) -> tuple[str, ...]:
+def _problems(seen: Survey, voters: tuple[VoterSight, ...], lost: tuple[ServerName, ...]) -> tuple[str, ...]:
     problems = [
         f"{voter.name} ({voter.address}, id {voter.node_id[:8]}) is {voter.sight} and not claimed: every "
         "voter must be seen or said to be gone for good."
-        for voter in unaccounted(seen, lost)
+        for voter in unaccounted(seen)
     ]
     for server in seen.observation.servers:
         if not server.reached and server.name not in lost:
@@ -80,7 +87,7 @@ def _problems(seen: Survey, diagnosis: MajorityGone, lost: tuple[ServerName, ...
                 f"{server.name} keeps its log in the WAL format, which this bot cannot read: "
                 "who holds which entries cannot be confirmed."
             )
-    survivors = [seen.server(voter.name) for voter in diagnosis.survivors]
+    survivors = [seen.server(voter.name) for voter in voters]
     problems += [
         f"{server.name}: its last log position is not known ({server.agent_problem or server.stored_problem})."
         for server in survivors
@@ -122,16 +129,18 @@ def _version(server: ServerObservation) -> tuple[int, int] | None:
     return int(numbers[0]), int(numbers[1])
 
 
-def _plan(seen: Survey, diagnosis: MajorityGone, lost: tuple[ServerName, ...]) -> Plan:
+def _plan(
+    seen: Survey, survivors: tuple[VoterSight, ...], lost: tuple[ServerName, ...], *, bigger: bool
+) -> Plan:
     observation = seen.observation
     ranked = sorted(
-        (ServerName(voter.name) for voter in diagnosis.survivors),
+        (ServerName(voter.name) for voter in survivors),
         key=lambda name: _rank(observation.server(name)),
         reverse=True,
     )
     freshest = ranked[0]
     newest = position(observation.server(freshest))
-    by_name = {voter.name: voter for voter in diagnosis.survivors}
+    by_name = {voter.name: voter for voter in survivors}
     version = protocol(observation.server(freshest))
     peers = tuple(
         Peer(
@@ -183,7 +192,7 @@ def _plan(seen: Survey, diagnosis: MajorityGone, lost: tuple[ServerName, ...]) -
     for name in blanks:
         steps += [parts.start_again(name), parts.join(name, gossip)]
     steps.append(parts.verify((*ranked, *blanks)))
-    claimed = claims(seen, lost)
+    claimed = claims(seen)
     assumptions: list[Check] = [
         LogIs(name, NodeId(observation.server(name).node_id), position(observation.server(name)))
         for name in touched
@@ -200,7 +209,10 @@ def _plan(seen: Survey, diagnosis: MajorityGone, lost: tuple[ServerName, ...]) -
         + ".",
         claims=claimed,
         assumptions=tuple(assumptions),
-        warnings=_warnings(seen, ranked, blanks, fenced, newest),
+        warnings=(
+            *((_BIGGER,) if bigger else ()),
+            *_warnings(seen, ranked, blanks, fenced, newest),
+        ),
         steps=tuple(steps),
     )
 
@@ -264,7 +276,7 @@ def _warnings(
         f"{voter.name} (id {voter.node_id[:8]}, {voter.address}): if this server ever comes back, "
         "it must not be started; wipe its raft directory first."
         for voter in seen.seen(Sight.UNREACHED, Sight.UNMATCHED, Sight.REPLACED)
-        if voter.name in seen.lost
+        if seen.claimed(voter)
     ]
     without_snapshot = [
         name for name in ranked if (agent := observation.server(name).agent) is None or not agent.stale_reads

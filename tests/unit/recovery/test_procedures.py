@@ -1,0 +1,213 @@
+"""Plans do the smallest thing that heals, in the order that loses nothing; the rest is refused with reasons."""
+
+import msgspec
+
+from recovery.diagnosis import diagnose
+from recovery.model import ClusterObservation, ServerName
+from recovery.plan import Plan, Proposal, Refusal, Risk, Silent, StartAgent, Step, WritePeers
+from recovery.procedures import propose
+from tests.builders.observations import (
+    blank,
+    cluster,
+    damaged,
+    node_id,
+    peers,
+    running,
+    stopped,
+    unreachable,
+)
+
+THREE = peers("s1", "s2", "s3")
+FIVE = peers("s1", "s2", "s3", "s4", "s5")
+
+
+def answer(
+    seen: ClusterObservation, *, lost: tuple[str, ...] = (), method: str | None = None
+) -> Proposal | Refusal:
+    names = tuple(ServerName(name) for name in lost)
+    return propose(seen, diagnose(seen, names), lost=names, method=method)
+
+
+def plan(seen: ClusterObservation, *, lost: tuple[str, ...] = (), method: str | None = None) -> Plan:
+    given = answer(seen, lost=lost, method=method)
+    assert isinstance(given, Proposal), given
+    return given.plan
+
+
+def refused(seen: ClusterObservation, *, lost: tuple[str, ...] = (), method: str | None = None) -> str:
+    given = answer(seen, lost=lost, method=method)
+    assert isinstance(given, Refusal), given.plan.summary
+    return " ".join((*given.reasons, given.next_step))
+
+
+def starts(steps: tuple[Step, ...]) -> list[str]:
+    return [step.action.server for step in steps if isinstance(step.action, StartAgent)]
+
+
+def index(made: Plan, step: str) -> int:
+    return [entry.id for entry in made.steps].index(step)  # type: ignore[arg-type]
+
+
+class TestStart:
+    def test_starts_what_is_stopped_and_has_no_irreversible_step(self) -> None:
+        """Two stopped voters are started, and nothing is done that cannot be undone."""
+        made = plan(
+            cluster(running("s1", voters=THREE), stopped("s2", voters=THREE), stopped("s3", voters=THREE))
+        )
+        assert starts(made.steps) == ["s2", "s3"]
+        assert all(step.risk is not Risk.IRREVERSIBLE for step in made.steps)
+
+    def test_a_running_blank_server_is_stopped_first_and_started_last(self) -> None:
+        """A blank server votes for anybody, so it is down until there is a leader."""
+        made = plan(
+            cluster(stopped("s1", voters=THREE), stopped("s2", voters=THREE), blank("s3", at="198.51.100.13"))
+        )
+        assert index(made, "stop-s3") < index(made, "start-s1")
+        assert index(made, "leader") < index(made, "start-s3")
+
+    def test_an_unread_peers_file_is_refused(self) -> None:
+        """Starting a server with an unread peers.json would be a recovery nobody approved."""
+        text = refused(
+            cluster(
+                running("s1", voters=THREE),
+                stopped("s2", voters=THREE, peers_json="[]"),
+                stopped("s3", voters=THREE),
+            )
+        )
+        assert "unread peers.json" in text
+
+    def test_peers_json_is_refused_where_a_leader_comes_by_itself(self) -> None:
+        """A running majority is never given a new peer set, not even when asked for."""
+        seen = cluster(running("s1", voters=THREE), running("s2", voters=THREE), unreachable("s3"))
+        assert "refused" in refused(seen, method="peers-json")
+
+    def test_peers_json_where_starting_heals_only_when_asked_and_with_a_warning(self) -> None:
+        """The bigger act is planned only on request, and says that a smaller one heals."""
+        seen = cluster(
+            stopped("s1", voters=FIVE, last=(2, 20)),
+            stopped("s2", voters=FIVE, last=(2, 20)),
+            running("s3", voters=FIVE, last=(2, 40)),
+            unreachable("s4"),
+            unreachable("s5"),
+        )
+        assert plan(seen).procedure == "start"
+        made = plan(seen, lost=("s4", "s5"), method="peers-json")
+        assert "asked for by --method" in made.warnings[0]
+        assert starts(made.steps[: index(made, "leader")]) == ["s3", "s2"]
+
+
+class TestPeersJson:
+    def test_a_single_survivor_is_the_new_set_and_blanks_come_last(self) -> None:
+        """The survivor alone is listed; the replaced machines are held from the start and join at the end."""
+        made = plan(cluster(running("s1", voters=THREE), blank("s2"), blank("s3")), lost=("s2", "s3"))
+        writes = [step.action for step in made.steps if isinstance(step.action, WritePeers)]
+        assert [(w.server, [p.id for p in w.peers]) for w in writes] == [("s1", [node_id("s1")])]
+        assert starts(made.steps) == ["s1", "s2", "s3"]
+        assert index(made, "stop-s2") < index(made, "write-peers-s1")
+        assert index(made, "leader") < index(made, "start-s2")
+
+    def test_exactly_a_quorum_with_the_freshest_starts_before_the_leader(self) -> None:
+        """With the newest entries on s3 alone, s3 and one other start first; the last waits for the leader."""
+        seven = peers("s1", "s2", "s3", "s4", "s5", "s6", "s7")
+        made = plan(
+            cluster(
+                running("s1", voters=seven, last=(2, 20)),
+                running("s2", voters=seven, last=(2, 20)),
+                running("s3", voters=seven, last=(2, 40)),
+                *(unreachable(name) for name in ("s4", "s5", "s6", "s7")),
+            ),
+            lost=("s4", "s5", "s6", "s7"),
+        )
+        leader = index(made, "leader")
+        assert starts(made.steps[:leader]) == ["s3", "s2"]
+        assert starts(made.steps[leader:]) == ["s1"]
+
+    def test_everything_is_stopped_held_and_archived_before_the_first_write(self) -> None:
+        """No file is written while any touched agent could still write its log, or without an archive."""
+        made = plan(cluster(running("s1", voters=THREE), blank("s2"), blank("s3")), lost=("s2", "s3"))
+        first = next(i for i, step in enumerate(made.steps) if step.risk is Risk.IRREVERSIBLE)
+        before = {step.id for step in made.steps[:first]}
+        assert {
+            f"{verb}-{name}" for verb in ("hold", "stop", "archive") for name in ("s1", "s2", "s3")
+        } <= before
+
+    def test_without_claims_it_is_refused_with_the_command_to_type(self) -> None:
+        """Replaced machines alone are not proof that the old disks never come back."""
+        text = refused(cluster(running("s1", voters=THREE), blank("s2"), blank("s3")))
+        assert "--lost s2,s3" in text
+
+    def test_where_the_old_name_is_not_known_the_address_names_the_lost_server(self) -> None:
+        """A survivor that was restarted cannot tell the old names: the plan is claimed by address."""
+        seen = cluster(running("s1", voters=THREE, stale_reads=False), blank("s2"), blank("s3"))
+        assert "--lost 198.51.100.12:8300,198.51.100.13:8300" in refused(seen)
+        made = plan(seen, lost=("198.51.100.12", "198.51.100.13:8300"))
+        assert made.typed_names == ("198.51.100.12:8300", "198.51.100.13:8300")
+
+    def test_a_claim_about_an_answering_server_is_refused(self) -> None:
+        """A server that answers is not gone for good, whatever the operator types."""
+        text = refused(
+            cluster(
+                running("s1", voters=THREE), running("s2", voters=THREE, last=(2, 14)), unreachable("s3")
+            ),
+            lost=("s2", "s3"),
+        )
+        assert "s2 is gone for good, but s2 runs" in text
+
+    def test_a_claim_about_a_stopped_server_with_data_is_refused(self) -> None:
+        """A stopped server with its data is started, not given up."""
+        text = refused(
+            cluster(running("s1", voters=THREE), stopped("s2", voters=THREE), unreachable("s3")),
+            lost=("s2", "s3"),
+        )
+        assert "starting it is the smaller act" in text
+
+    def test_an_unclaimed_silent_server_is_refused(self) -> None:
+        """Every voter is seen or claimed; one that is neither stops the plan."""
+        text = refused(
+            cluster(running("s1", voters=FIVE), *(unreachable(name) for name in ("s2", "s3", "s4", "s5"))),
+            lost=("s2", "s3", "s4"),
+        )
+        assert "s5" in text
+        assert "not claimed" in text
+
+    def test_a_lost_server_that_cannot_be_fenced_must_be_typed(self) -> None:
+        """Nothing but the claim stands against an unreachable server: its name is typed at approval."""
+        made = plan(
+            cluster(running("s1", voters=THREE), unreachable("s2"), unreachable("s3")), lost=("s2", "s3")
+        )
+        assert made.typed_names == ("s2", "s3")
+        assert sum(isinstance(check, Silent) for check in made.assumptions) == 2
+
+    def test_a_replacement_at_the_old_address_is_held_so_nothing_is_typed(self) -> None:
+        """Whoever has the dead server's address is held by the plan itself."""
+        made = plan(
+            cluster(
+                running("s1", voters=THREE), blank("s2", at="198.51.100.12"), blank("s3", at="198.51.100.13")
+            ),
+            lost=("s2", "s3"),
+        )
+        assert made.typed_names == ()
+
+    def test_a_damaged_survivor_is_fenced(self) -> None:
+        """A reached server whose log cannot be read is left out, and made unable to come up."""
+        made = plan(cluster(running("s1", voters=THREE), damaged("s2"), unreachable("s3")), lost=("s2", "s3"))
+        assert index(made, "fence-s2") < index(made, "write-peers-s1")
+        assert "s2" not in starts(made.steps)
+
+    def test_the_digest_survives_a_growing_term(self) -> None:
+        """Without a leader only the term grows; an approval must outlive that."""
+        first = cluster(running("s1", voters=THREE), blank("s2"), blank("s3"))
+        grown = running("s1", voters=THREE)
+        assert grown.agent is not None
+        later = cluster(
+            msgspec.structs.replace(grown, agent=msgspec.structs.replace(grown.agent, term=99)),
+            blank("s2"),
+            blank("s3"),
+        )
+        assert plan(first, lost=("s2", "s3")).digest() == plan(later, lost=("s2", "s3")).digest()
+
+    def test_the_digest_changes_with_the_log(self) -> None:
+        """Another last entry is another plan."""
+        one = cluster(running("s1", voters=THREE, last=(2, 15)), blank("s2"), blank("s3"))
+        other = cluster(running("s1", voters=THREE, last=(2, 16)), blank("s2"), blank("s3"))
+        assert plan(one, lost=("s2", "s3")).digest() != plan(other, lost=("s2", "s3")).digest()
