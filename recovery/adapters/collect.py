@@ -1,0 +1,174 @@
+"""Look at all servers of a cluster at once: host, agent, and a stopped server's Raft log.
+
+What cannot be seen is in the observation with its reason; observing raises nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Final, TypeVar
+
+import msgspec
+
+from recovery.adapters.answers import parse_info, with_stats
+from recovery.adapters.consul_api import Agent, AgentAccess, AgentSilent
+from recovery.adapters.host_commands import Host, HostAccess
+from recovery.adapters.ssh import SshPool
+from recovery.boltdb import PageRequest, RaftLogUnreadable, Reads, unchanged
+from recovery.errors import RecoveryError
+from recovery.model import (
+    AgentView,
+    ClusterObservation,
+    ClusterSpec,
+    HostView,
+    ServerName,
+    ServerObservation,
+    ServerSpec,
+    StoredLog,
+)
+from recovery.raftentry import parse_snapshot_meta
+from recovery.raftlog import ServerLog, load_server
+
+T = TypeVar("T")
+
+_SERVER_DEADLINE_S: Final = 30.0
+
+
+class Probe:
+    """Everything that can be asked about the servers of one cluster, over one SSH connection a host."""
+
+    def __init__(self, spec: ClusterSpec, *, pool: SshPool, host: HostAccess, agent: AgentAccess) -> None:
+        self.spec = spec
+        self._pool = pool
+        self._agent_access = agent
+        self.hosts: Mapping[ServerName, Host] = {
+            server.name: Host(pool, server.address, host) for server in spec.servers
+        }
+
+    @asynccontextmanager
+    async def agent(self, name: ServerName) -> AsyncIterator[Agent]:
+        """Open a way to a server's agent; raises HostUnreachable."""
+        path = await self._pool.socket_to(self.spec.address_of(name), self._agent_access.http_port)
+        agent = Agent(path, self._agent_access)
+        try:
+            yield agent
+        finally:
+            await agent.aclose()
+
+    async def observe(self, *, now_s: Callable[[], float]) -> ClusterObservation:
+        """Look at every server in parallel; one that takes too long is an unreachable one."""
+        seen = await asyncio.gather(*(self._observe(server) for server in self.spec.servers))
+        return ClusterObservation(cluster=self.spec.name, taken_at_s=now_s(), servers=tuple(seen))
+
+    async def _observe(self, server: ServerSpec) -> ServerObservation:
+        blind = ServerObservation(name=server.name, address=server.address)
+        try:
+            async with asyncio.timeout(_SERVER_DEADLINE_S):
+                return await self._observe_reached(blind)
+        except RecoveryError as fault:
+            return msgspec.structs.replace(blind, host_problem=str(fault))
+        except TimeoutError:
+            return msgspec.structs.replace(
+                blind,
+                host_problem=f"{server.address}: not looked at within {_SERVER_DEADLINE_S:g} s. Nothing was done. "
+                "Check that host's load and the network to it.",
+            )
+
+    async def _observe_reached(self, blind: ServerObservation) -> ServerObservation:
+        host = await self.hosts[blind.name].look()
+        seen = msgspec.structs.replace(blind, host=host)
+        if host.running:
+            view, problem = await self._agent_view(blind.name)
+            return msgspec.structs.replace(seen, agent=view, agent_problem=problem)
+        seen = msgspec.structs.replace(seen, agent_problem="the agent is stopped")
+        stored = await self.stored(blind.name, host)
+        if isinstance(stored, str):
+            return msgspec.structs.replace(seen, stored_problem=stored)
+        return msgspec.structs.replace(seen, stored=stored)
+
+    async def _agent_view(self, name: ServerName) -> tuple[AgentView | None, str]:
+        try:
+            async with self.agent(name) as agent:
+                view = await agent.view(own_address=self.spec.address_of(name))
+            return await self._completed(name, view), ""
+        except AgentSilent as silent:
+            return None, str(silent)
+        except RecoveryError as fault:
+            return None, str(fault)
+
+    async def pulse(self, name: ServerName) -> AgentView:
+        """Ask an agent what it answers at once; raises AgentSilent or HostUnreachable."""
+        async with self.agent(name) as agent:
+            view = await agent.pulse(own_address=self.spec.address_of(name))
+        return await self._completed(name, view)
+
+    async def _completed(self, name: ServerName, view: AgentView) -> AgentView:
+        """Add `consul info` where agent/self has no Stats: below 0.7."""
+        if view.raft_state or not view.node_name:
+            return view
+        token = self._agent_access.recovery_token or self._agent_access.token
+        with contextlib.suppress(RecoveryError):
+            return with_stats(view, parse_info(await self.hosts[name].info(token.reveal() if token else "")))
+        return view
+
+    async def stored(self, name: ServerName, host: HostView) -> StoredLog | str:
+        """Read a stopped server's log; a sentence where it cannot be read."""
+        if not host.data_dir:
+            return "its data directory cannot be found in the unit's flags and configuration"
+        if host.wal:
+            return "its log is kept in the WAL format (raft/wal), which cannot be read here"
+        if host.raft_db_bytes < 0 and not host.snapshots:
+            return StoredLog(last=None, term=0, configuration=())
+        if host.raft_db_bytes < 0:
+            return "raft/raft.db is missing beside its snapshots"
+        try:
+            log = await self.server_log(name)
+        except RaftLogUnreadable as damage:
+            return f"raft/raft.db cannot be read: {damage.reason}"
+        except RecoveryError as fault:
+            return str(fault)
+        peers = log.configuration.servers if log.configuration is not None else ()
+        return StoredLog(last=log.last, term=log.log.current_term, configuration=peers)
+
+    async def server_log(self, name: ServerName) -> ServerLog:
+        """Read the log of a stopped server; raises RaftLogUnreadable, also for one that is being written."""
+        host = self.hosts[name]
+        chunk, metas = await asyncio.gather(host.raft_read(()), host.snapshot_metas())
+        if chunk.main_pid:
+            raise RaftLogUnreadable(f"the agent runs (process {chunk.main_pid}) and writes to it")
+        snapshots = [parse_snapshot_meta(meta) for meta in metas]
+        log = await self.read(load_server(name, chunk.size, snapshots))
+        if not await self.read(unchanged(log.log.db)):
+            raise RaftLogUnreadable("it was written to while it was read")
+        return log
+
+    async def read(self, steps: Reads[T]) -> T:
+        """Run a reader of raft.db files over SSH; a request's `file` is the server's name."""
+        try:
+            wanted = next(steps)
+            while True:
+                wanted = steps.send(await self._fetch(wanted))
+        except StopIteration as done:
+            result: T = done.value
+            return result
+
+    async def _fetch(self, wanted: tuple[PageRequest, ...]) -> tuple[bytes, ...]:
+        """Fetch the ranges, one call a server whatever their number."""
+        by_server: dict[str, list[PageRequest]] = {}
+        for request in wanted:
+            by_server.setdefault(request.file, []).append(request)
+        chunks = await asyncio.gather(
+            *(
+                self.hosts[ServerName(name)].raft_read(tuple((r.offset, r.length) for r in requests))
+                for name, requests in by_server.items()
+            )
+        )
+        found: dict[PageRequest, bytes] = {}
+        for (name, requests), chunk in zip(by_server.items(), chunks, strict=True):
+            if chunk.main_pid:
+                raise RaftLogUnreadable(f"the agent of {name} was started while its log was read")
+            found.update(zip(requests, chunk.ranges, strict=True))
+        return tuple(found[request] for request in wanted)

@@ -1,0 +1,271 @@
+"""The verbs of host.sh as Python calls, for one host: how a call is written, what its answer means.
+
+Nothing else is ever run on a host. See host.sh for what each verb does and refuses.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import shlex
+from importlib import resources
+from typing import Final, Protocol
+
+import msgspec
+
+from recovery.errors import HostRefused, HostUnreachable, InDoubt
+from recovery.model import HostView
+from recovery.ports import ActKey
+
+INSTALLED_AT: Final = "/usr/local/sbin/consul-recovery-host"
+_BEGUN: Final = 70
+_REFUSED: Final = range(64, _BEGUN)
+_READ_TIMEOUT_S: Final = 20.0
+
+
+class Answer(Protocol):
+    """What a remote command ended with."""
+
+    @property
+    def status(self) -> int:
+        """Its exit status."""
+        ...
+
+    @property
+    def stdout(self) -> bytes:
+        """What it wrote."""
+        ...
+
+    @property
+    def stderr(self) -> str:
+        """What it complained about."""
+        ...
+
+
+class Runner(Protocol):
+    """Runs one command on a host with these bytes on its stdin (see SshPool.run for the errors)."""
+
+    async def run(self, host: str, command: str, *, stdin: bytes, timeout_s: float) -> Answer:
+        """Run it to its end."""
+        ...
+
+
+class HostAccess(msgspec.Struct, frozen=True, kw_only=True):
+    """How host.sh is called on the hosts."""
+
+    user: str
+    """The SSH user; root needs no sudo."""
+    unit: str = "consul.service"
+    installed: bool = False
+    """Whether host.sh lies on the hosts (INSTALLED_AT); else it is streamed with every call."""
+
+
+class Lines(msgspec.Struct, frozen=True):
+    """The `name value` lines of an answer."""
+
+    pairs: tuple[tuple[str, str], ...]
+
+    def text(self, name: str) -> str:
+        """Give the value of a name, "" when it is missing."""
+        return next((value for found, value in self.pairs if found == name), "")
+
+    def number(self, name: str, default: int = 0) -> int:
+        """Give a whole number; the default when it is missing or no number."""
+        value = self.text(name)
+        return int(value) if value.lstrip("-").isdecimal() else default
+
+    def has(self, name: str) -> bool:
+        """Tell whether the name is there."""
+        return any(found == name for found, _ in self.pairs)
+
+    def blobs(self, name: str) -> tuple[bytes, ...]:
+        """Give all values of a name out of base64."""
+        return tuple(base64.b64decode(value) for found, value in self.pairs if found == name)
+
+
+class Chunk(msgspec.Struct, frozen=True):
+    """Ranges of raft.db, with the file's size and the unit's process at that moment (0: none)."""
+
+    size: int
+    main_pid: int
+    ranges: tuple[bytes, ...]
+
+
+class Archive(msgspec.Struct, frozen=True):
+    """A run's archive on a host: `good`, `damaged` or `none`."""
+
+    state: str
+    path: str
+    size: int
+    sha256: str
+
+
+class PeersFile(msgspec.Struct, frozen=True):
+    """raft/peers.json as it lies on a host; content is None when it is missing."""
+
+    content: bytes | None
+    owned: bool
+    """Whether it (and peers.info, if there) belongs to the owner of raft/."""
+    info: bool
+
+
+def script() -> bytes:
+    """Give the text of host.sh as it is shipped in this package."""
+    return resources.files("recovery.adapters").joinpath("host.sh").read_bytes()
+
+
+def parse_lines(stdout: bytes) -> Lines:
+    """Split an answer into its names and values."""
+    text = stdout.decode(errors="replace")
+    pairs = (line.partition(" ") for line in text.splitlines() if line)
+    return Lines(tuple((name, value.strip()) for name, _, value in pairs))
+
+
+def parse_look(lines: Lines) -> HostView:
+    """Read the answer of the verb `look`."""
+    peers = lines.blobs("peers_json")
+    return HostView(
+        active_state=lines.text("active_state"),
+        enabled=lines.text("enabled") == "yes",
+        main_pid=lines.number("main_pid"),
+        unit_user=lines.text("unit_user"),
+        data_dir=lines.text("data_dir"),
+        node_id=lines.text("node_id"),
+        version=lines.text("version"),
+        raft_db_bytes=lines.number("raft_db_bytes", -1),
+        wal=lines.has("wal"),
+        snapshots=lines.number("snapshots"),
+        peers_info=lines.has("peers_info"),
+        peers_json=peers[0].decode(errors="replace") if peers else None,
+        held_by=lines.text("held_by"),
+        fenced_by=lines.text("fenced_by"),
+        free_bytes=lines.number("free_bytes"),
+        state_bytes=lines.number("state_bytes"),
+        epoch=lines.number("epoch"),
+        leave_on_terminate={"true": True, "false": False}.get(lines.text("leave_on_terminate")),
+    )
+
+
+class Host:
+    """One host's verbs.
+
+    Reading raises HostUnreachable or HostRefused. Acting raises also InDoubt: it was sent, its end was not seen.
+    """
+
+    def __init__(self, runner: Runner, address: str, access: HostAccess) -> None:
+        self._runner = runner
+        self.address = address
+        self._access = access
+        self._script = script()
+
+    async def look(self, *, timeout_s: float = _READ_TIMEOUT_S) -> HostView:
+        """See all that can be seen without an agent."""
+        return parse_look(await self._read("look", timeout_s=timeout_s))
+
+    async def raft_read(self, ranges: tuple[tuple[int, int], ...]) -> Chunk:
+        """Read byte ranges (offset, length) of raft.db; fewer bytes at the file's end."""
+        wanted = ",".join(f"{offset}:{length}" for offset, length in ranges)
+        lines = await self._read("raft-read", wanted)
+        return Chunk(lines.number("size"), lines.number("main_pid"), lines.blobs("bytes"))
+
+    async def snapshot_metas(self) -> tuple[bytes, ...]:
+        """Give the meta.json of every finished snapshot."""
+        return (await self._read("raft-snapshots")).blobs("meta")
+
+    async def peers_file(self) -> PeersFile:
+        """See raft/peers.json and whose it is."""
+        lines = await self._read("peers")
+        content = lines.blobs("content")
+        return PeersFile(
+            content[0] if content else None,
+            "foreign" not in (lines.text("peers.json"), lines.text("peers.info")),
+            lines.has("peers.info"),
+        )
+
+    async def info(self, token: str) -> str:
+        """Give the text of `consul info`."""
+        lines = await self._read("info", payload=token)
+        return b"".join(lines.blobs("info")).decode(errors="replace")
+
+    async def journal(self, count: int) -> tuple[str, ...]:
+        """Give the unit's last journal lines since the host's boot, as they are: they may hold secrets."""
+        lines = await self._read("journal", str(count))
+        return tuple(b"".join(lines.blobs("lines")).decode(errors="replace").splitlines())
+
+    async def receipt(self, key: ActKey) -> bool:
+        """Tell whether the host has a receipt for this try."""
+        lines = await self._read("receipt", key.run, key.step, str(key.attempt), key.direction)
+        return lines.text("receipt") == "done"
+
+    async def archive(self, run: str) -> Archive:
+        """Check a run's archive: it is there, its checksum is right, and it holds raft/."""
+        lines = await self._read("archive-check", run, timeout_s=120.0)
+        return Archive(lines.text("archive"), lines.text("path"), lines.number("bytes"), lines.text("sha256"))
+
+    async def snapshot(self, run: str) -> str:
+        """Give the path of a run's stale snapshot, "" when there is none."""
+        return (await self._read("snapshot-check", run)).text("path")
+
+    async def act(self, verb: str, key: ActKey, *extra: str, payload: str = "", timeout_s: float) -> str:
+        """Call a verb that changes the host; gives its one line of evidence."""
+        lines = await self._call(
+            verb,
+            (key.run, key.step, str(key.attempt), key.direction, key.owner, str(key.epoch), *extra),
+            payload=payload,
+            timeout_s=timeout_s,
+        )
+        evidence = lines.text("evidence")
+        return f"done before: {evidence}" if lines.has("skipped") else evidence
+
+    async def _read(
+        self, verb: str, *arguments: str, payload: str = "", timeout_s: float = _READ_TIMEOUT_S
+    ) -> Lines:
+        try:
+            return await self._call(verb, arguments, payload=payload, timeout_s=timeout_s)
+        except InDoubt:
+            raise HostUnreachable(
+                f"{self.address}: reading ({verb}) did not come to its end. Nothing was changed. Try again; "
+                "if it stays so, look at the host's load and disk."
+            ) from None
+
+    async def _call(self, verb: str, arguments: tuple[str, ...], *, payload: str, timeout_s: float) -> Lines:
+        words = (verb, self._access.unit, *arguments)
+        sudo = "" if self._access.user == "root" else "sudo -n "
+        if self._access.installed:
+            command = f"{sudo}{INSTALLED_AT} {shlex.join(words)}"
+            stdin = payload.encode()
+        else:
+            command = f"{sudo}/bin/sh -s"
+            stdin = f"set -- {shlex.join(words)}\nPAYLOAD={shlex.quote(payload)}\n".encode() + self._script
+        answer = await self._runner.run(self.address, command, stdin=stdin, timeout_s=timeout_s)
+        if answer.status != 0:
+            raise self._fault(verb, answer)
+        try:
+            lines = parse_lines(answer.stdout)
+            lines.blobs("bytes")
+        except binascii.Error:
+            raise InDoubt(
+                f"{self.address}: the answer to {verb} is damaged. Look at the host before it is tried again."
+            ) from None
+        return lines
+
+    def _fault(self, verb: str, answer: Answer) -> HostRefused | InDoubt:
+        reason = answer.stderr.splitlines()[-1] if answer.stderr else f"exit status {answer.status}"
+        if answer.status in _REFUSED:
+            return HostRefused(f"{self.address}: {reason}. Nothing was changed by this step ({verb}).")
+        if answer.status == _BEGUN:
+            return InDoubt(
+                f"{self.address}: {reason}. It was begun ({verb}); look at the host before going on."
+            )
+        if "sudo:" in answer.stderr or "sudoers" in answer.stderr or "sudo" in reason:
+            return HostRefused(
+                f"{self.address}: sudo does not let {self._access.user} do this ({reason}). Nothing was done. "
+                f"Put this line into a file in /etc/sudoers.d (see config/sudoers): {self._sudoers()}"
+            )
+        return InDoubt(
+            f"{self.address}: {verb} ended unexpectedly ({reason}). Look at the host before going on."
+        )
+
+    def _sudoers(self) -> str:
+        allowed = f"{INSTALLED_AT}" if self._access.installed else "/bin/sh -s"
+        return f"{self._access.user} ALL=(root) NOPASSWD: {allowed}"

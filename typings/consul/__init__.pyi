@@ -1,0 +1,2 @@
+from consul import aio as aio
+from consul import base as base
