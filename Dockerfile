@@ -1,0 +1,20 @@
+# The service: Socket Mode needs no open port. Settings, secrets and keys are mounted, never built in.
+FROM python:3.11-slim-bookworm AS build
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE ./
+COPY bot bot
+COPY recovery recovery
+COPY config config
+RUN pip install --no-cache-dir --prefix=/install .
+
+FROM python:3.11-slim-bookworm
+# redis-server only for `redis: private`; with a Redis of your own it is not started.
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends redis-server \
+ && rm -rf /var/lib/apt/lists/* \
+ && useradd --system --create-home --home-dir /var/lib/consul-recovery-bot consul-recovery
+COPY --from=build /install /usr/local
+USER consul-recovery
+WORKDIR /var/lib/consul-recovery-bot
+ENTRYPOINT ["consul-recovery-bot"]
+CMD ["--settings", "/etc/consul-recovery/settings.yaml"]
