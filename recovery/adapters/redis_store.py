@@ -315,7 +315,12 @@ def _check_written(answer: Sequence[str], run: RunId, *, expected_length: int) -
 
 
 def _explain(error: Exception) -> tuple[str, str]:
-    """Say what happened and what to do next. Texts of redis go out only where they hold no secret."""
+    """Say what happened and what to do next. The texts of redis stay here: they may hold what was sent."""
+    # A connection that failed while logging in is a ConnectionError around the true reason.
+    while isinstance(error, exceptions.ConnectionError) and isinstance(
+        error.__cause__, exceptions.RedisError
+    ):
+        error = error.__cause__
     match error:
         case exceptions.AuthenticationError() | exceptions.AuthenticationWrongNumberOfArgsError():
             return (

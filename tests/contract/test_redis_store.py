@@ -1,0 +1,288 @@
+"""What only the store in Redis has: its faults as sentences, its warnings, its private server."""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab.root import ensure_root
+from recovery.adapters.private_redis import private_redis
+from recovery.adapters.redis_store import RedisStore, connect
+from recovery.errors import SettingsProblem, StoreUnavailable, UnknownKind
+from recovery.model import ClusterName, RunId
+from tests.contract.redis_server import DURABLE, running_redis
+from tests.contract.runs import ABORTED, proposed
+
+PROD = ClusterName("prod")
+R1 = RunId("r1")
+PASSWORD = "correct-horse/battery"
+
+
+def _text(key: bytes | str) -> str:
+    return key if isinstance(key, str) else key.decode()
+
+
+@pytest.fixture
+def locked_redis() -> Iterator[Path]:
+    """A Redis that asks for a password."""
+    with running_redis(*DURABLE, "--requirepass", PASSWORD) as path:
+        yield path
+
+
+async def test_a_redis_that_is_not_there_is_told_in_one_sentence() -> None:
+    """A Redis out of reach is named by its address, with what was not done and what to do, without password."""
+    store = connect(f"redis://bot:{PASSWORD.replace('/', '%2F')}@127.0.0.1:1/0")
+    with pytest.raises(StoreUnavailable) as caught:
+        await store.decide(PROD, R1, ABORTED, expected_length=1)
+    await store.aclose()
+    assert str(caught.value) == (
+        "Redis at 127.0.0.1:1 cannot be reached; the decision was not recorded."
+        " Check that Redis runs and that this machine reaches it, then ask for the status."
+    )
+    assert caught.value.__cause__ is None
+
+
+async def test_a_wrong_password_is_told_without_it(locked_redis: Path) -> None:
+    """A wrong password is called that, and appears nowhere in the message."""
+    store = connect(f"unix://{locked_redis}", password="wrong-" + PASSWORD)
+    with pytest.raises(StoreUnavailable, match="does not accept our user or password") as caught:
+        await store.active(PROD)
+    await store.aclose()
+    assert PASSWORD not in str(caught.value)
+    assert "redis.password_file" in str(caught.value)
+
+
+async def test_a_missing_password_is_asked_for(locked_redis: Path) -> None:
+    """Without a password the message says which setting to write."""
+    store = connect(f"unix://{locked_redis}")
+    with pytest.raises(StoreUnavailable, match=r"password.*redis\.password_file"):
+        await store.active(PROD)
+    await store.aclose()
+
+
+async def test_the_right_password_lets_us_in(locked_redis: Path) -> None:
+    """A password beside the URL is used, also with characters that a URL cannot hold."""
+    store = connect(f"unix://{locked_redis}", password=PASSWORD)
+    assert await store.active(PROD) is None
+    await store.aclose()
+
+
+@pytest.mark.parametrize("url", ["http://cache:6379", "redis://:pa/ss@cache:6379", "cache"])
+def test_a_broken_url_is_refused_without_showing_it(url: str) -> None:
+    """What is not a Redis URL is a problem of the settings; the URL is not repeated, it may hold a password."""
+    with pytest.raises(SettingsProblem, match="rediss:// for TLS") as caught:
+        connect(url)
+    assert "cache" not in str(caught.value)
+    assert "pa/ss" not in str(caught.value)
+
+
+async def test_a_user_without_rights_is_told_which_rights_it_needs(redis_socket: Path) -> None:
+    """With exactly the rights that the message names an ACL user can do everything, with fewer it is told so."""
+    admin = connect(f"unix://{redis_socket}")
+    rights = "~consul-recovery:* +@read +@write +@scripting +@connection +info"
+    await admin._client.acl_setuser(
+        "poor", enabled=True, passwords=["+pw"], keys=["consul-recovery:*"], commands=["+get"]
+    )
+    keys, *allowed = rights.split()
+    await admin._client.acl_setuser(
+        "bot",
+        enabled=True,
+        passwords=["+pw"],
+        keys=[keys.removeprefix("~")],
+        categories=[right for right in allowed if right.startswith("+@")],
+        commands=[right for right in allowed if not right.startswith("+@")],
+    )
+    cluster = ClusterName("acl")
+    poor = connect(f"unix://{redis_socket}", username="poor", password="pw")
+    with pytest.raises(StoreUnavailable, match="does not allow our user") as caught:
+        await poor.propose(cluster, R1, proposed(cluster))
+    assert rights in str(caught.value)
+    bot = connect(f"unix://{redis_socket}", username="bot", password="pw")
+    assert await bot.propose(cluster, R1, proposed(cluster)) == R1
+    assert await bot.runs(cluster) == (R1,)
+    assert await bot.once("acl", ttl_s=60)
+    assert await bot.check_persistence() == []
+    for store in (admin, poor, bot):
+        await store.aclose()
+
+
+async def test_scripts_are_loaded_again_after_redis_forgot_them(redis_socket: Path) -> None:
+    """A Redis that lost its script cache (a restart, a failover) is served without an error."""
+    store = connect(f"unix://{redis_socket}")
+    assert await store.once("before", ttl_s=60)
+    await store._client.script_flush()
+    assert await store.once("after", ttl_s=60)
+    await store.aclose()
+
+
+async def test_all_keys_of_a_cluster_share_a_hash_tag(redis_socket: Path) -> None:
+    """Every key carries our prefix, and a cluster's keys its name in braces, so that a script may touch them."""
+    store = connect(f"unix://{redis_socket}")
+    cluster = ClusterName("tagged")
+    await store.propose(cluster, R1, proposed(cluster))
+    await store.take_lease(cluster, R1, owner="bot-1", ttl_s=60, above_epoch=0)
+    await store.remember(cluster, "card", "C1")
+    keys = {_text(key) for key in await store._client.keys("*tagged*")}
+    assert keys == {
+        f"consul-recovery:{{tagged}}:{rest}"
+        for rest in ("active", "lease", "epoch", "run:r1", "runs", "memo:card")
+    }
+    await store.aclose()
+
+
+async def test_only_the_lease_expires(redis_socket: Path) -> None:
+    """Lock, epoch and journal have no end of life: an expired lock would let a second run begin."""
+    store = connect(f"unix://{redis_socket}")
+    cluster = ClusterName("lasting")
+    await store.propose(cluster, R1, proposed(cluster))
+    await store.take_lease(cluster, R1, owner="bot-1", ttl_s=60, above_epoch=0)
+    expiring = {
+        _text(key) for key in await store._client.keys("*lasting*") if await store._client.pttl(key) != -1
+    }
+    assert expiring == {"consul-recovery:{lasting}:lease"}
+    await store.aclose()
+
+
+async def test_a_journal_of_another_version_is_refused(redis_socket: Path) -> None:
+    """A line that this version does not know is not guessed at."""
+    store = connect(f"unix://{redis_socket}")
+    await store._client.rpush("consul-recovery:{future}:run:r1", b'{"v": 99, "event": {"type": "Flown"}}')
+    with pytest.raises(UnknownKind, match="another version"):
+        await store.events(ClusterName("future"), R1)
+    await store.aclose()
+
+
+async def test_a_durable_redis_has_no_warnings(redis_socket: Path) -> None:
+    """With appendonly on and no eviction there is nothing to warn of."""
+    store = connect(f"unix://{redis_socket}")
+    assert await store.check_persistence() == []
+    await store.aclose()
+
+
+async def test_a_forgetful_redis_is_warned_of() -> None:
+    """No appendonly file, no snapshots and an evicting memory limit are each told, with what to set."""
+    options = ("--save", "", "--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru")
+    with running_redis(*options) as path:
+        store = connect(f"unix://{path}")
+        persistence, eviction = await store.check_persistence()
+        await store.aclose()
+    assert "appendonly off" in persistence
+    assert "no snapshots either" in persistence
+    assert "`appendonly yes`" in persistence
+    assert "allkeys-lru" in eviction
+    assert "noeviction" in eviction
+
+
+# --- The private Redis ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def redis_program(tmp_path: Path) -> str:
+    """redis-server of the lab's tree under this machine's kernel, in a network namespace without a way out."""
+    root = ensure_root()
+    libraries = root / "usr/lib/x86_64-linux-gnu"
+    program = tmp_path / "redis-server"
+    program.write_text(
+        "#!/bin/sh\n"
+        f"exec unshare --net {root}/lib64/ld-linux-x86-64.so.2 --library-path {libraries}"
+        f' {root}/usr/bin/redis-server "$@"\n'
+    )
+    program.chmod(0o755)
+    return str(program)
+
+
+@pytest.fixture
+def state_folder(tmp_path: Path) -> Path:
+    return tmp_path / "state"
+
+
+async def use(url: str) -> RedisStore:
+    store = connect(url)
+    await store.check_persistence()
+    return store
+
+
+async def test_the_private_redis_keeps_what_it_was_told(redis_program: str, state_folder: Path) -> None:
+    """A run written to the private Redis is there after it was stopped and started again."""
+    async with private_redis(state_folder, program=redis_program) as url:
+        store = await use(url)
+        await store.propose(PROD, R1, proposed(PROD))
+        assert await store.check_persistence() == []
+        await store.aclose()
+    async with private_redis(state_folder, program=redis_program) as url:
+        store = await use(url)
+        assert await store.active(PROD) == R1
+        await store.aclose()
+
+
+async def test_the_private_redis_is_shared_and_the_last_one_stops_it(
+    redis_program: str, state_folder: Path
+) -> None:
+    """The second user finds the first one's server; it stays when its starter leaves and ends with the last."""
+    bot = private_redis(state_folder, program=redis_program)
+    terminal = private_redis(state_folder, program="/nonexistent/redis-server")
+    url = await bot.__aenter__()
+    assert await terminal.__aenter__() == url
+    await bot.__aexit__(None, None, None)
+    store = await use(url)
+    await store.remember(PROD, "card", "C1")
+    await store.aclose()
+    await terminal.__aexit__(None, None, None)
+    store = connect(url)
+    with pytest.raises(StoreUnavailable):
+        await store.recall(PROD, "card")
+    await store.aclose()
+
+
+async def test_the_private_redis_has_no_tcp_and_a_closed_folder(
+    redis_program: str, state_folder: Path
+) -> None:
+    """Nobody but its user can reach the private Redis."""
+    async with private_redis(state_folder, program=redis_program) as url:
+        store = await use(url)
+        assert (await store._client.config_get("port"))["port"] == "0"
+        assert (await store._client.config_get("appendfsync"))["appendfsync"] == "always"
+        await store.aclose()
+        assert stat.S_IMODE(state_folder.stat().st_mode) == 0o700
+        assert stat.S_IMODE((state_folder / "redis.sock").stat().st_mode) == 0o700
+
+
+async def test_a_folder_open_to_others_is_refused(redis_program: str, state_folder: Path) -> None:
+    """A state folder that others can enter is not used, and the message has the command that closes it."""
+    state_folder.mkdir(mode=0o755)
+    with pytest.raises(SettingsProblem, match=f"chmod 700 {state_folder}"):
+        async with private_redis(state_folder, program=redis_program):
+            pass
+
+
+async def test_a_folder_of_somebody_else_is_refused(redis_program: str, state_folder: Path) -> None:
+    """A state folder of another user is not used: its Redis would not be ours to trust."""
+    state_folder.mkdir(mode=0o700)
+    os.chown(state_folder, 12345, 12345)
+    with pytest.raises(SettingsProblem, match="12345"):
+        async with private_redis(state_folder, program=redis_program):
+            pass
+
+
+async def test_without_redis_server_the_message_says_what_to_install(state_folder: Path) -> None:
+    """A machine without redis-server is told both ways out."""
+    with pytest.raises(SettingsProblem, match=r"apt-get install redis-server.*redis\.url"):
+        async with private_redis(state_folder, program="no-such-redis-server"):
+            pass
+
+
+async def test_a_private_redis_that_cannot_start_says_where_to_read(
+    redis_program: str, state_folder: Path
+) -> None:
+    """A damaged journal keeps the private Redis from starting; the message names its log and the last line."""
+    async with private_redis(state_folder, program=redis_program) as url:
+        store = await use(url)
+        await store.remember(PROD, "card", "C1")
+        await store.aclose()
+    (state_folder / "appendonlydir" / "appendonly.aof.1.incr.aof").write_bytes(b"this is no journal")
+    with pytest.raises(StoreUnavailable, match=r"redis\.log") as caught:
+        async with private_redis(state_folder, program=redis_program):
+            pass
+    assert "AOF" in str(caught.value)
