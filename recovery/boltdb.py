@@ -12,7 +12,9 @@ and values follow the element table without a gap, keys ascend, and a child's ke
 parent gives. A page that breaks this is refused, so a damaged count, size or pointer is seen. A flipped bit
 inside a value is not: who reads values must check them against each other.
 
-The free list is never read: newer BoltDB does not always write one, and no page on the way depends on it.
+The free list is read to refuse a pointer to a page that is no longer in use: such a page still looks sound, and
+holds an older state. Newer BoltDB does not always write a free list, and it can be long: then that check is
+left out.
 
 Source: go.etcd.io/bbolt, page.go, node.go, bucket.go and db.go.
 """
@@ -21,7 +23,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
 from recovery.errors import RecoveryError
@@ -30,7 +32,7 @@ T = TypeVar("T")
 
 _MAGIC: Final = 0xED0CDAED
 _VERSION: Final = 2
-_BRANCH, _LEAF, _META = 1, 2, 4
+_BRANCH, _LEAF, _FREE_LIST = 1, 2, 0x10
 _BUCKET_FLAG: Final = 1
 
 _PAGE_HEADER = struct.Struct("<QHHI")
@@ -47,6 +49,10 @@ _MAX_DEPTH: Final = 64
 # A damaged overflow count must not make the reader fetch gigabytes: Raft entries are a few MiB at most.
 _MAX_PAGE_BYTES: Final = 64 << 20
 _PAGES_AT_ONCE: Final = 64
+_LONGEST_FREE_LIST: Final = 64 << 10
+# A count of 65535 means that the true one is the first number of the list.
+_LONG_COUNT: Final = 0xFFFF
+_NO_FREE_LIST: Final = 0xFFFFFFFFFFFFFFFF
 
 
 class RaftLogUnreadable(RecoveryError):
@@ -110,9 +116,11 @@ class Database:
     size: int
     page_size: int
     root_page: int
+    free_list: int
     high_water: int
     transaction: int
     torn: bool
+    unused: frozenset[int] = field(default=frozenset(), repr=False, compare=False)
     pages: dict[int, Page] = field(default_factory=dict, repr=False, compare=False)
 
 
@@ -141,13 +149,13 @@ def _read_meta(file: str, size: int, data: bytes, offset: int) -> Database | Non
     if len(data) < _META_BYTES:
         return None
     fields = data[_PAGE_HEADER.size : _PAGE_HEADER.size + _META_FIELDS.size]
-    magic, version, page_size, _, root, _, _, high_water, transaction = _META_FIELDS.unpack(fields)
+    magic, version, page_size, _, root, _, free_list, high_water, transaction = _META_FIELDS.unpack(fields)
     (checksum,) = _CHECKSUM.unpack_from(data, _PAGE_HEADER.size + _META_FIELDS.size)
     if magic != _MAGIC or version != _VERSION or checksum != _fnv1a(fields):
         return None
     if page_size not in _PAGE_SIZES or offset not in (0, page_size):
         return None
-    return Database(file, size, page_size, root, high_water, transaction, torn=False)
+    return Database(file, size, page_size, root, free_list, high_water, transaction, torn=False)
 
 
 def open_database(file: str, size: int) -> Reads[Database]:
@@ -178,15 +186,32 @@ def open_database(file: str, size: int) -> Reads[Database]:
         raise RaftLogUnreadable(
             f"it is cut short: {size} bytes of at least {newest.high_water * newest.page_size}"
         )
-    return Database(
-        file,
-        size,
-        newest.page_size,
-        newest.root_page,
-        newest.high_water,
-        newest.transaction,
-        torn=len(found) < 2,
-    )
+    return replace(newest, torn=len(found) < 2)
+
+
+def with_free_list(db: Database) -> Reads[Database]:
+    """Read which pages are not in use, so that a pointer to one of them is refused."""
+    if db.free_list == _NO_FREE_LIST:
+        return db
+    if not 2 <= db.free_list < db.high_water:
+        raise RaftLogUnreadable(f"its free list cannot be at page {db.free_list}")
+    at = db.free_list * db.page_size
+    (data,) = yield from _fetch([PageRequest(db.file, at, db.page_size)])
+    number, kind, count, overflow = _PAGE_HEADER.unpack_from(data)
+    if number != db.free_list or kind != _FREE_LIST or number + overflow >= db.high_water:
+        raise RaftLogUnreadable(f"page {db.free_list} is damaged: it should be the free list")
+    length = (overflow + 1) * db.page_size
+    if length > _LONGEST_FREE_LIST:
+        return db
+    if overflow:
+        data += (yield from _fetch([PageRequest(db.file, at + db.page_size, length - db.page_size)]))[0]
+    start = _PAGE_HEADER.size
+    if count == _LONG_COUNT:
+        (count,) = _CHECKSUM.unpack_from(data, start)
+        start += _CHECKSUM.size
+    if start + 8 * count > length:
+        raise RaftLogUnreadable(f"page {db.free_list} is damaged: {count} page numbers do not fit into it")
+    return replace(db, unused=frozenset(struct.unpack_from(f"<{count}Q", data, start)))
 
 
 def unchanged(db: Database) -> Reads[bool]:
@@ -198,7 +223,7 @@ def unchanged(db: Database) -> Reads[bool]:
     return now == db
 
 
-def _parse_page(number: int, data: bytes, page_size: int) -> Page:
+def _parse_page(number: int, data: bytes) -> Page:
     where = f"page {number}" if number else "an inline bucket"
 
     def damaged(what: str) -> RaftLogUnreadable:
@@ -233,9 +258,9 @@ def _parse_page(number: int, data: bytes, page_size: int) -> Page:
             raise damaged("its keys do not ascend")
         elements.append(Element(key, data[body + key_size : end], child, flags == _BUCKET_FLAG))
         body = end
-    # BoltDB writes pages out of zeroed memory: what stands behind the last element of a one-page page was
-    # cut off by a damaged count, which would otherwise pass for a shorter log.
-    if any(data[body:page_size]):
+    # BoltDB writes pages out of zeroed memory: what stands behind the last element was cut off by a damaged
+    # count, which would otherwise pass for a shorter log.
+    if data.count(0, body) < len(data) - body:
         raise damaged("it holds more than it counts")
     return Page(number, kind == _LEAF, tuple(elements))
 
@@ -245,6 +270,8 @@ def _load(db: Database, numbers: Sequence[int]) -> Reads[tuple[Page, ...]]:
     for number in numbers:
         if not 2 <= number < db.high_water:
             raise RaftLogUnreadable(f"a pointer leads to page {number}, outside of 2 to {db.high_water - 1}")
+        if number in db.unused:
+            raise RaftLogUnreadable(f"a pointer leads to page {number}, which is not in use")
     missing = [number for number in numbers if number not in db.pages]
     heads: tuple[bytes, ...] = ()
     if missing:
@@ -263,7 +290,7 @@ def _load(db: Database, numbers: Sequence[int]) -> Reads[tuple[Page, ...]]:
     if longer:
         for request, tail in zip(longer, (yield from _fetch(longer)), strict=True):
             data[request.offset // db.page_size - 1] += tail
-    fresh = {number: _parse_page(number, raw, len(raw)) for number, raw in data.items()}
+    fresh = {number: _parse_page(number, raw) for number, raw in data.items()}
     return tuple(db.pages[number] if number in db.pages else fresh[number] for number in numbers)
 
 
@@ -364,7 +391,7 @@ def open_bucket(db: Database, name: bytes) -> Reads[Bucket | None]:
     if root:
         return root
     inline = element.value[_BUCKET_HEADER.size :]
-    page = _parse_page(0, inline, len(inline))
+    page = _parse_page(0, inline)
     if not page.is_leaf:
         raise RaftLogUnreadable("an inline bucket is damaged: it is no leaf")
     return page

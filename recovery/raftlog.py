@@ -30,6 +30,7 @@ from recovery.boltdb import (
     open_database,
     scan,
     seek,
+    with_free_list,
 )
 from recovery.raftentry import (
     LogEntry,
@@ -118,7 +119,7 @@ def index_key(index: int) -> bytes:
 
 def load_log(file: str, size: int) -> Reads[RaftLog]:
     """Read how far a raft.db of `size` bytes goes; raises RaftLogUnreadable."""
-    db = yield from open_database(file, size)
+    db = yield from with_free_list((yield from open_database(file, size)))
     entries = yield from open_bucket(db, b"logs")
     conf = yield from open_bucket(db, b"conf")
     if entries is None or conf is None:
