@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Final, TextIO
 
 import msgspec
 
-from recovery.boltdb import PageRequest, RaftLogUnreadable, drive, unchanged
+from recovery.boltfile import PageRequest, RaftLogUnreadable, drive, unchanged
 from recovery.lineage import Lineage, LineageUnknown, OneHistory, Rank, TwoHistories, compare, freshest
 from recovery.raftentry import parse_snapshot_meta
 from recovery.raftlog import (

@@ -32,7 +32,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from recovery.boltdb import Reads
+from recovery.boltfile import Reads
 from recovery.raftlog import LogEntry, LogPosition, RaftLog, ServerLog, entry_at
 
 

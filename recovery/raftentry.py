@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from recovery.boltdb import RaftLogUnreadable
+from recovery.boltfile import RaftLogUnreadable
 
 COMMAND: Final = 0
 NO_OP: Final = 1

@@ -1,6 +1,6 @@
 """What a server's Raft log says: how far it goes, what it holds where, for whom it voted, who its peers were.
 
-Read out of raft.db page by page (see `recovery.boltdb`), with the agent stopped: without Consul, without a
+Read out of raft.db page by page (see `recovery.boltfile`), with the agent stopped: without Consul, without a
 token, a few KiB. The newest snapshot's meta.json belongs to it: after every recovery by peers.json the log is
 empty, and the snapshot alone says how far the server is.
 
@@ -16,20 +16,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from recovery.boltdb import (
-    Bucket,
+from recovery.boltdb import Bucket, first_of, last_of, open_bucket, scan, seek
+from recovery.boltfile import (
     Database,
     Element,
     PageRequest,
     RaftLogUnreadable,
     Reads,
     drive,
-    first_of,
-    last_of,
-    open_bucket,
     open_database,
-    scan,
-    seek,
     with_free_list,
 )
 from recovery.raftentry import (

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recovery.boltdb import RaftLogUnreadable, drive, unchanged
+from recovery.boltfile import RaftLogUnreadable, drive, unchanged
 from recovery.raftlog import LogPosition, RaftLog, entry_at, peer_sets, read_log, reader
 from tests.unit.recovery.raftdb_writer import Entry, branch, leaf, meta, raft_db
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recovery.boltdb import PageRequest, drive
+from recovery.boltfile import PageRequest, drive
 from recovery.lineage import Lineage, LineageUnknown, OneHistory, Rank, TwoHistories, compare, freshest
 from recovery.raftentry import parse_snapshot_meta
 from recovery.raftlog import LogPosition, ServerLog, load_server

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recovery.boltdb import PageRequest, drive
+from recovery.boltfile import PageRequest, drive
 from recovery.raftentry import parse_entry, parse_snapshot_meta
 from recovery.raftlog import (
     LogPosition,
