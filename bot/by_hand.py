@@ -1,0 +1,119 @@
+"""The rest of a plan as shell commands, for a person who goes on without the bot. Pure.
+
+They do what ``host.sh`` does (recovery/adapters/host.sh), without its
+receipts and its epoch. A stop must not be a leave: the agent is killed while
+it is held, because a graceful stop can change the peer set.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable
+from typing import assert_never
+
+from recovery.journal import RunState, left_behind, not_done
+from recovery.plan import (
+    Action,
+    ArchiveState,
+    FenceAgent,
+    HoldAgent,
+    JoinGossip,
+    LiftFence,
+    Observe,
+    ReleaseHold,
+    RemovePeers,
+    SaveSnapshot,
+    StartAgent,
+    Step,
+    StopAgent,
+    Undo,
+    WritePeers,
+)
+
+_STATE = "/var/lib/consul-recovery"
+_HOLD = "zz-consul-recovery-hold.conf"
+_FENCE = "zz-consul-recovery-fence.conf"
+
+
+def remaining(state: RunState, *, unit: str) -> tuple[str, ...]:
+    """What the run would still have done: a comment with the step, then its commands."""
+    steps = not_done(state)
+    if not steps:
+        return ()
+    return (
+        "# as root on the named server; DATA is the agent's data_dir",
+        *(line for step in steps for line in _commands(step, step.action, unit)),
+    )
+
+
+def undoing(state: RunState, *, unit: str) -> tuple[str, ...]:
+    """How to take back by hand what was done and can be taken back, last first."""
+    lines: list[str] = []
+    for step in reversed(left_behind(state)):
+        if isinstance(step.rollback, Undo):
+            lines += _commands(step, step.rollback.action, unit)
+    return tuple(lines)
+
+
+def _commands(step: Step, action: Action, unit: str) -> Iterable[str]:
+    yield f"# {step.title}" if action is step.action else f"# take back: {step.title}"
+    yield from commands(action, unit=unit)
+
+
+def commands(action: Action, *, unit: str) -> tuple[str, ...]:
+    """One action as shell commands."""
+    drop_ins = f"/etc/systemd/system/{unit}.d"
+    match action:
+        case SaveSnapshot(server=server):
+            return (f"{server}: consul snapshot save -stale /root/{server}-stale.snap",)
+        case HoldAgent(server=server):
+            return _bar(server, unit, f"{_STATE}/hold", f"{drop_ins}/{_HOLD}")
+        case ReleaseHold(server=server):
+            return (_release(server, f"{_STATE}/hold", f"{drop_ins}/{_HOLD}"),)
+        case StopAgent(server=server):
+            return (f"{server}: systemctl kill -s KILL {unit}; systemctl stop {unit}",)
+        case StartAgent(server=server):
+            return (
+                _release(server, f"{_STATE}/hold", f"{drop_ins}/{_HOLD}"),
+                f"{server}: systemctl start --no-block {unit}",
+            )
+        case ArchiveState(server=server):
+            return (f"{server}: tar -C $DATA -cf /root/{server}-state.tar raft serf node-id",)
+        case FenceAgent(server=server):
+            return (
+                *_bar(server, unit, f"{_STATE}/fenced", f"{drop_ins}/{_FENCE}"),
+                f"{server}: systemctl disable {unit}; systemctl kill -s KILL {unit}; systemctl stop {unit}",
+            )
+        case LiftFence(server=server):
+            return (_release(server, f"{_STATE}/fenced", f"{drop_ins}/{_FENCE}"),)
+        case WritePeers(server=server, peers=peers, raft_protocol=protocol):
+            content = (
+                [{"id": peer.id, "address": peer.address, "non_voter": not peer.voter} for peer in peers]
+                if protocol >= 3
+                else [peer.address for peer in peers]
+            )
+            return (
+                f"{server}: printf %s {shlex.quote(json.dumps(content))} > $DATA/raft/peers.json",
+                f"{server}: touch $DATA/raft/peers.info",
+                f"{server}: chown --reference=$DATA/raft $DATA/raft/peers.json $DATA/raft/peers.info",
+            )
+        case RemovePeers(server=server):
+            return (f"{server}: rm -f $DATA/raft/peers.json",)
+        case JoinGossip(server=server, addresses=addresses):
+            return (f"{server}: consul join {' '.join(shlex.quote(address) for address in addresses)}",)
+        case Observe():
+            return ("any server: consul operator raft list-peers",)
+        case _:
+            assert_never(action)
+
+
+def _bar(server: str, unit: str, mark: str, drop_in: str) -> tuple[str, ...]:
+    return (
+        f"{server}: mkdir -p {_STATE} /etc/systemd/system/{unit}.d; touch {mark}",
+        f"{server}: printf '[Unit]\\nConditionPathExists=!{mark}\\n' > {drop_in}; systemctl daemon-reload",
+    )
+
+
+def _release(server: str, mark: str, drop_in: str) -> str:
+    return f"{server}: rm -f {mark} {drop_in}; systemctl daemon-reload"

@@ -1,0 +1,265 @@
+"""The one live card of a run, in each of its phases: RunView -> Message. Pure.
+
+The card says the verdict first, then why, then what a person can do now. Its
+buttons vanish when they are no longer valid; an old one that is pressed all
+the same is refused by the plan's digest and the run's state, not by the card.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+import msgspec
+
+from bot import by_hand
+from bot.blocks import Block, Message, code_block, context, date, esc, finalize, section
+from bot.run_parts import (
+    ask_buttons,
+    decision_blocks,
+    decision_buttons,
+    gate_blocks,
+    plan_blocks,
+    step_lines,
+)
+from bot.wording import (
+    Phase,
+    approvals_needed,
+    catalogue_change,
+    count,
+    duration,
+    leader_back_s,
+    leader_of,
+    names,
+    phase,
+    progress,
+    utc_time,
+)
+from recovery.journal import (
+    FINISHED,
+    Gate,
+    RunState,
+    StepNotNeeded,
+    StepVerified,
+    left_behind,
+    not_done,
+)
+from recovery.plan import ArchiveState, NothingToUndo, Risk, StartAgent
+from recovery.service import RunView
+
+MARK: dict[Phase, str] = {
+    Phase.ASKING: "⏳",
+    Phase.ASKING_AGAIN: "⏳",
+    Phase.RUNNING: "⚙️",
+    Phase.DECISION: "❌",
+    Phase.UNWINDING: "🛑",
+    Phase.RECOVERED: "✅",
+    Phase.ABORTED: "🛑",
+    Phase.EXPIRED: "⌛",
+    Phase.VOID: "⚠️",
+}
+
+
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """What a card needs beside the run."""
+
+    now_s: float
+    unit: str = "consul.service"
+    """The systemd unit of the agents, for the commands that a person would type."""
+    next_run: str = ""
+    """mrkdwn link to the run that replaces this one, where there is one."""
+
+
+def run_card(view: RunView, look: Look) -> Message:
+    """The card of a run as it stands now."""
+    state = view.state
+    where = phase(state)
+    title = title_of(view)
+    blocks: list[Block] = [section(f"*{esc(title)}*{_by(state)}")]
+    gate = state.waiting_gate
+    match where:
+        case Phase.ASKING:
+            blocks += plan_blocks(view)
+            blocks += _asking(view, gate)
+        case Phase.ASKING_AGAIN:
+            blocks += gate_blocks(view, gate)
+            blocks.append(section(step_lines(state, now_s=look.now_s)))
+            blocks += _asking(view, gate)
+        case Phase.RUNNING | Phase.UNWINDING:
+            blocks.append(section(step_lines(state, now_s=look.now_s)))
+            blocks.append(context(_running(view, look)))
+            if where is Phase.RUNNING:
+                blocks.append(decision_buttons(view, retry=False))
+        case Phase.DECISION:
+            blocks.append(section(step_lines(state, now_s=look.now_s)))
+            blocks += decision_blocks(view)
+            blocks.append(decision_buttons(view, retry=not state.two_leaders))
+        case Phase.RECOVERED:
+            blocks += _recovered(view)
+        case Phase.ABORTED | Phase.EXPIRED | Phase.VOID:
+            blocks += _given_up(view, look, where)
+        case _:
+            assert_never(where)
+    return finalize(title, blocks)
+
+
+def title_of(view: RunView) -> str:
+    """The verdict in one line, readable in a push notification."""
+    state = view.state
+    where = phase(state)
+    said = f"{MARK[where]} Recovery {view.run} of {view.cluster}: "
+    match where:
+        case Phase.RUNNING:
+            return f"{said}running, {progress(state)}"
+        case Phase.DECISION if state.two_leaders:
+            return f"{said}TWO LEADERS seen, stopped; your decision is needed"
+        case Phase.DECISION:
+            waiting = state.waiting_step
+            if waiting is None:
+                return f"{said}something could not be seen; your decision is needed"
+            number = state.index_of(waiting.id) + 1
+            word = state.step_state(waiting.id).status
+            return f"{said}step {number} of {len(state.steps)} {word.upper()}; your decision is needed"
+        case Phase.RECOVERED:
+            return f"{said}done in {duration(state.ended_s - _approved_s(state))}"
+        case Phase.ABORTED:
+            return f"{said}aborted by {state.aborted_by}"
+        case Phase.EXPIRED:
+            return f"{said}expired, nobody approved in time"
+        case Phase.VOID:
+            return f"{said}void, what was approved no longer fits"
+        case _:
+            return said + where
+
+
+def _approved_s(state: RunState) -> float:
+    return state.approvals[0].at_s if state.approvals else state.proposed_s
+
+
+def _by(state: RunState) -> str:
+    approved = tuple(dict.fromkeys(approval.by for approval in state.approvals))
+    said = f"\nasked for by {esc(state.requested_by)}"
+    return f"{said}, approved by {esc(names(approved))}" if approved else said
+
+
+def _asking(view: RunView, gate: Gate | None) -> list[Block]:
+    if gate is None:
+        return []
+    return [context(needs_line(view.state, gate)), ask_buttons(view, gate)]
+
+
+def needs_line(state: RunState, gate: Gate) -> str:
+    """Who must approve, and until when."""
+    opened = next(entry for entry in state.opened if entry.gate == gate.id)
+    until_s = opened.at_s + gate.expires_after_s
+    return f"{esc(approvals_needed(state, gate))} · expires {date(until_s)} ({utc_time(until_s)})"
+
+
+def _running(view: RunView, look: Look) -> str:
+    state = view.state
+    began_s = _approved_s(state)
+    parts = [f"{duration(look.now_s - began_s)} so far", f"cluster {esc(view.cluster)}"]
+    parts.append(f"driven by {esc(state.owner)}" if state.owner else "no process has taken it up yet")
+    parts.append(f"as of {date(look.now_s)} ({utc_time(look.now_s)})")
+    return " · ".join(parts)
+
+
+# --- endings ----------------------------------------------------------------------------------------
+
+
+def _recovered(view: RunView) -> list[Block]:
+    state = view.state
+    said = []
+    if leader := leader_of(state):
+        said.append(f"*Leader:* {esc(leader)}")
+    if (back_s := leader_back_s(state)) is not None:
+        said.append(f"*A leader was back* {duration(back_s)} after this recovery was asked for.")
+    if any(step.risk is Risk.IRREVERSIBLE for step in state.plan.steps):
+        said.append(f"*{esc(catalogue_change(state))}*")
+    said += [f"*Could be lost:* {esc(warning)}" for warning in state.plan.warnings if "lost" in warning]
+    changed = left_behind(state)
+    if changed:
+        servers = names(dict.fromkeys(target for step in changed for target in step.targets))
+        said.append(f"*Changed:* {count(len(changed), 'step')} on {esc(servers)}")
+    blocks = [section("\n".join(said) or "Every step is verified.")]
+    archives = _archives(view)
+    if archives:
+        blocks.append(section("*Archives are kept* until somebody deletes them:\n" + code_block(archives)))
+    passed = [
+        f"{esc(step.title)}: {esc(step_state.detail)}"
+        for step, step_state in zip(state.plan.steps, state.steps, strict=True)
+        if step_state.status not in FINISHED
+    ]
+    if passed:
+        blocks.append(section("*Not done, and not needed for the end:*\n" + "\n".join(passed)))
+    blocks.append(
+        context(f"ended {date(state.ended_s)} ({utc_time(state.ended_s)}) · every step in the thread")
+    )
+    return blocks
+
+
+def _archives(view: RunView) -> tuple[str, ...]:
+    """Where the archives are, in the words of the check that proved them."""
+    wanted = {
+        step.id: step.targets[0] for step in view.state.plan.steps if isinstance(step.action, ArchiveState)
+    }
+    return tuple(
+        f"{wanted[event.step]}: {event.evidence if isinstance(event, StepVerified) else event.why}"
+        for event in view.events
+        if isinstance(event, StepVerified | StepNotNeeded) and event.step in wanted
+    )
+
+
+def _given_up(view: RunView, look: Look, where: Phase) -> list[Block]:
+    state = view.state
+    blocks: list[Block] = []
+    if where is Phase.VOID:
+        blocks.append(
+            section(
+                "*What changed since it was planned:*\n" + "\n".join(f"• {esc(line)}" for line in state.void)
+            )
+        )
+        blocks.append(section(f"*The new plan:* {look.next_run or 'is being made and follows here.'}"))
+    done = [
+        index
+        for index, step_state in enumerate(state.steps, 1)
+        if step_state.status in FINISHED and state.plan.steps[index - 1].risk is not Risk.READ_ONLY
+    ]
+    behind = left_behind(state)
+    if not behind:
+        blocks.append(section("*Nothing was changed* on any server, and nothing is left behind."))
+        blocks.append(context(_ended(state)))
+        return blocks
+    blocks.append(section(step_lines(state, now_s=look.now_s)))
+    blocks.append(
+        section(
+            f"*Done:* {', '.join(map(str, done)) or 'nothing'} · *Not done:* {len(not_done(state))} of "
+            f"{len(state.steps)} steps"
+        )
+    )
+    blocks.append(section("*Left behind:*\n" + "\n".join(f"• {esc(line)}" for line in left_lines(state))))
+    rest = by_hand.remaining(state, unit=look.unit)
+    if rest and where is not Phase.VOID:
+        blocks.append(section("*The rest of the plan by hand*, in this order:\n" + code_block(rest)))
+    undo = by_hand.undoing(state, unit=look.unit)
+    if undo and where is not Phase.VOID:
+        blocks.append(section("*Or back to where it was*, by hand:\n" + code_block(undo)))
+    blocks.append(context(_ended(state)))
+    return blocks
+
+
+def left_lines(state: RunState) -> tuple[str, ...]:
+    """What is left behind, a sentence each."""
+    started = {step.targets for step in left_behind(state) if isinstance(step.action, StartAgent)}
+    lines = []
+    for step in left_behind(state):
+        if isinstance(step.rollback, NothingToUndo):
+            lines.append(f"{step.title}: {step.rollback.reason}")
+        elif step.targets in started and not isinstance(step.action, StartAgent):
+            continue
+        else:
+            lines.append(f"{step.title}: {state.step_state(step.id).status}")
+    return tuple(lines)
+
+
+def _ended(state: RunState) -> str:
+    return f"ended {date(state.ended_s)} ({utc_time(state.ended_s)}) · the cluster's lock is free again"

@@ -1,0 +1,222 @@
+"""The parts that the cards and the thread posts of a run are made of. Pure."""
+
+from __future__ import annotations
+
+from bot.blocks import Block, actions, button, code_block, confirm, esc, section
+from bot.buttons import ABORT, APPROVE, APPROVE_TYPED, RETRY, value_of
+from bot.wording import (
+    RISK_WORD,
+    STEP_MARK,
+    STEP_WORD,
+    Phase,
+    Row,
+    count,
+    duration,
+    names,
+    phase,
+    ranking_rows,
+    rows,
+    table,
+    touched,
+    way_back,
+)
+from recovery.journal import Gate, RunState, StepStatus, left_behind
+from recovery.plan import Plan, Risk
+from recovery.service import RunView
+
+MOST_ROWS = 30
+
+
+def plan_blocks(view: RunView) -> list[Block]:
+    """Everything an approver decides on: why, who holds what, steps, warnings, claims, way back."""
+    state = view.state
+    plan = state.plan
+    blocks = [section(f"*What:* {esc(plan.summary)}")]
+    if state.report.findings:
+        blocks.append(section("*Why:*\n" + "\n".join(f"• {esc(line)}" for line in state.report.findings)))
+    if len(state.report.ranking) > 1:
+        blocks.append(
+            section(
+                "*Who holds how much of the log:*\n" + code_block(table(ranking_rows(state.report.ranking)))
+            )
+        )
+    if plan.claims:
+        blocks.append(section("*You say these are gone for good:*\n" + "\n".join(_claim_lines(plan))))
+    if plan.warnings:
+        blocks.append(section("\n".join(f"⚠️ {esc(warning)}" for warning in plan.warnings)))
+    blocks.append(section("*Steps:*\n" + "\n".join(_plan_row(row) for row in rows(plan)[:MOST_ROWS])))
+    blocks.append(section(f"{esc(touched(plan))}\n{esc(way_back(plan))}"))
+    return blocks
+
+
+def _claim_lines(plan: Plan) -> list[str]:
+    return [
+        f"• {esc(claim.server)} (id {esc(claim.node_id[:8])}, {esc(claim.address)})"
+        + ("" if claim.fenced else ": cannot be fenced, its name must be typed to approve")
+        for claim in plan.claims
+    ]
+
+
+def _plan_row(row: Row) -> str:
+    mark = f"  _({RISK_WORD[row.risk]}{', may fail' if row.optional else ''})_"
+    return f"`{row.numbers:>3}` {esc(row.title)}{mark}"
+
+
+def step_lines(state: RunState, *, now_s: float) -> str:
+    """The steps with where they stand; neighbours of one kind share a row."""
+    return "\n".join(_state_row(row, now_s) for row in rows(state.plan, state.steps)[:MOST_ROWS])
+
+
+def _state_row(row: Row, now_s: float) -> str:
+    word = STEP_WORD[row.status]
+    tail = f" {word}" if word else ""
+    if row.status in {StepStatus.DOING, StepStatus.UNDOING} and row.began_s:
+        tail += f" {duration(now_s - row.began_s)} of at most {duration(row.timeout_s)}"
+    elif row.status is StepStatus.DONE and row.took_s is not None:
+        tail += f" {duration(row.took_s)}"
+    title = esc(row.title)
+    shown = f"*{title}*" if row.status in _LOUD else title
+    return f"{STEP_MARK[row.status]} `{row.numbers:>3}` {shown}{tail}"
+
+
+_LOUD = {
+    StepStatus.DOING,
+    StepStatus.BLOCKED,
+    StepStatus.FAILED,
+    StepStatus.IN_DOUBT,
+    StepStatus.STUCK,
+    StepStatus.UNDOING,
+}
+
+
+def gate_blocks(view: RunView, gate: Gate | None) -> list[Block]:
+    """The second question: what was confirmed, what comes first, what may be lost."""
+    state = view.state
+    if gate is None:
+        return []
+    step = state.plan.steps[state.index_of(gate.before)]
+    opened = next(entry for entry in state.opened if entry.gate == gate.id)
+    blocks = []
+    if opened.findings:
+        blocks.append(
+            section("*Confirmed just now:*\n" + "\n".join(f"• {esc(line)}" for line in opened.findings))
+        )
+    blocks.append(
+        section(
+            f"*The next step is {RISK_WORD[step.risk]}:* step {state.index_of(gate.before) + 1} of "
+            f"{len(state.steps)}, {esc(step.title)}"
+        )
+    )
+    if state.plan.claims:
+        blocks.append(section("*You say these are gone for good:*\n" + "\n".join(_claim_lines(state.plan))))
+    if state.plan.warnings:
+        blocks.append(section("\n".join(f"⚠️ {esc(warning)}" for warning in state.plan.warnings)))
+    return blocks
+
+
+def ask_buttons(view: RunView, gate: Gate) -> Block:
+    """Approve and Abort, for exactly this plan and this gate."""
+    state = view.state
+    value = value_of(view.run, gate.id, state.digest, gate.typed)
+    risky = gate.worst_risk is Risk.IRREVERSIBLE
+    behind = len(state.plan.steps) - state.index_of(gate.before)
+    ask = confirm(
+        title=f"Approve recovery {view.run}?",
+        text=f"{view.cluster}: {count(behind, 'step')}, worst risk {gate.worst_risk}. {touched(state.plan)}.",
+        yes="Approve",
+    )
+    approve = button(
+        "Approve…" if gate.typed else "Approve",
+        action=APPROVE_TYPED if gate.typed else APPROVE,
+        value=value,
+        style="danger" if risky else "primary",
+        # The modal asks more than a dialog could.
+        ask=None if gate.typed else ask,
+    )
+    return actions(block_id(view), approve, _abort_button(view))
+
+
+def decision_buttons(view: RunView, *, retry: bool) -> Block:
+    """Retry and Abort, or Abort alone."""
+    state = view.state
+    waiting = state.waiting_step
+    buttons = []
+    if retry:
+        number = f" step {state.index_of(waiting.id) + 1}" if waiting is not None else ""
+        buttons.append(
+            button(
+                f"Retry{number}",
+                action=RETRY,
+                value=value_of(view.run, waiting.id if waiting is not None else "", state.digest),
+                style="primary",
+            )
+        )
+    if phase(state) is not Phase.DECISION or state.aborted_by is None:
+        buttons.append(_abort_button(view))
+    return actions(block_id(view), *buttons)
+
+
+def _abort_button(view: RunView) -> Block:
+    behind = left_behind(view.state)
+    left = (
+        f"{count(len(behind), 'step')} done so far stay as they are"
+        if behind
+        else "Nothing was changed so far"
+    )
+    word = "Abort" if phase(view.state) is not Phase.RUNNING else "Abort after this step"
+    return button(
+        word,
+        action=ABORT,
+        value=value_of(view.run, "", view.state.digest),
+        ask=confirm(
+            title=f"Abort recovery {view.run}?",
+            text=f"{left}; what would be a trap (an unread peers.json) is taken back. The card then says "
+            "what is left to do by hand.",
+            yes="Abort it",
+        ),
+    )
+
+
+def block_id(view: RunView) -> str:
+    """Names the state that the buttons belong to."""
+    return f"run:{view.run}:{view.state.length}"
+
+
+def decision_blocks(view: RunView) -> list[Block]:
+    """What went wrong, what it means, and that nothing more happens by itself."""
+    state = view.state
+    waiting = state.waiting_step
+    blocks = []
+    if state.two_leaders:
+        blocks.append(
+            section(
+                f"*{esc(names(state.two_leaders))} name themselves leader at the same time.* No further step "
+                "is taken. Keep clients away from the wrong one and find out which it is before you abort."
+            )
+        )
+    elif waiting is not None:
+        step_state = state.step_state(waiting.id)
+        blocks.append(
+            section(f"*{esc(waiting.title)}:* {esc(step_state.detail)}\n{_MEANING[step_state.status]}")
+        )
+        if step_state.lines:
+            blocks.append(section("Last lines of its journal:\n" + code_block(step_state.lines)))
+    elif state.doubts:
+        blocks.append(
+            section(
+                "*Could not be seen:*\n"
+                + "\n".join(f"• {esc(line)}" for line in state.doubts)
+                + "\nNothing irreversible was done. *Retry* looks again."
+            )
+        )
+    blocks.append(section("*Nothing more happens until somebody decides.* The run keeps the cluster's lock."))
+    return blocks
+
+
+_MEANING: dict[StepStatus, str] = {
+    StepStatus.BLOCKED: "It was not tried: what must hold before it does not. *Retry* looks again.",
+    StepStatus.FAILED: "It was seen not to have worked. *Retry* tries it again.",
+    StepStatus.IN_DOUBT: "It may or may not have happened: its outcome could not be seen. *Retry* asks the "
+    "servers first and does nothing twice.",
+    StepStatus.STUCK: "Taking it back could not be proven. *Retry* tries to take it back again.",
+}

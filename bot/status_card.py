@@ -1,0 +1,94 @@
+"""What `/consul status` shows: StatusReport -> Message. Pure."""
+
+from __future__ import annotations
+
+from bot.blocks import Block, Message, actions, button, code_block, context, date, esc, finalize, section
+from bot.buttons import RECOVER, REFRESH
+from bot.wording import count, duration, phase, progress, server_rows, situation_mark, table, utc_time
+from recovery.diagnosis import Degraded, Healthy, MajorityGone, ServersStopped, TwoLeaders
+from recovery.diagnosis.evidence import server_line
+from recovery.service import StatusReport
+
+MOST_EVIDENCE = 12
+
+
+def status_card(report: StatusReport, *, note: str = "") -> Message:
+    """The verdict, the servers, what was seen, and one recommended act."""
+    diagnosis = report.diagnosis
+    headline = f"{situation_mark(diagnosis)} {diagnosis.headline}"
+    blocks: list[Block] = [section(f"*{esc(headline)}*")]
+    led = isinstance(diagnosis, Healthy | Degraded | TwoLeaders)
+    if not led:
+        blocks.append(section(_effect(report)))
+    blocks.append(section(code_block(table(server_rows(report.observation.servers)))))
+    if not isinstance(diagnosis, Healthy):
+        seen = _telling(report)
+        if seen:
+            blocks.append(section("*What was seen:*\n" + "\n".join(f"• {esc(line)}" for line in seen)))
+        blocks.append(section(f"*Next:* {esc(diagnosis.advice)}"))
+    blocks.append(context(_source(report)))
+    if note:
+        blocks.append(context(note))
+    if report.store_problem:
+        blocks.append(context(f"⚠️ Runs cannot be shown: {esc(report.store_problem)}"))
+    if report.active is not None:
+        active = report.active
+        blocks.append(
+            context(
+                f"🔒 Run {esc(active.run)} by {esc(active.state.requested_by)}: "
+                f"{phase(active.state)}, {progress(active.state)}"
+            )
+        )
+    blocks.append(_buttons(report))
+    return finalize(headline, blocks)
+
+
+def _buttons(report: StatusReport) -> Block:
+    shown = [button("Refresh", action=REFRESH, value=report.cluster)]
+    curable = isinstance(report.diagnosis, ServersStopped | MajorityGone) or (
+        isinstance(report.diagnosis, Degraded) and report.diagnosis.stopped
+    )
+    if curable and report.active is None and not report.store_problem:
+        # It changes nothing: what it proposes waits for approval.
+        shown.insert(0, button("Plan recovery…", action=RECOVER, value=report.cluster, style="primary"))
+    return actions(f"status:{report.cluster}:{int(report.observation.taken_at_s * 1000)}", *shown)
+
+
+def _effect(report: StatusReport) -> str:
+    stale = any(
+        server.agent is not None and server.agent.stale_reads for server in report.observation.servers
+    )
+    works = (
+        "*Still works:* DNS and `?stale` reads, with what was known before."
+        if stale
+        else "*Still works:* no server was seen to answer stale reads."
+    )
+    return f"*Fails now:* KV writes, locks, registrations, ACL changes, consistent reads. {works}"
+
+
+def _telling(report: StatusReport) -> tuple[str, ...]:
+    """The evidence without what the table says already."""
+    plain = {
+        server_line(server)
+        for server in report.observation.servers
+        if server.host is not None
+        and server.agent is not None
+        and server.host.running
+        and server.host.peers_json is None
+        and not server.host.held_by
+    }
+    lines = [line for line in report.diagnosis.evidence if line not in plain]
+    if len(lines) > MOST_EVIDENCE:
+        more = count(len(lines) - MOST_EVIDENCE, "line")
+        return (*lines[:MOST_EVIDENCE], f"{more} more: consul-recovery status {report.cluster}")
+    return tuple(lines)
+
+
+def _source(report: StatusReport) -> str:
+    servers = report.observation.servers
+    reached = sum(server.reached for server in servers)
+    at_s = report.observation.taken_at_s
+    return (
+        f"{reached} of {count(len(servers), 'host')} answered · looked at {date(at_s)} ({utc_time(at_s)}), "
+        f"took {duration(report.took_s) if report.took_s >= 1 else f'{report.took_s:.1f} s'}"
+    )

@@ -1,0 +1,400 @@
+"""Words and numbers that the Slack cards and the terminal say alike. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+
+import msgspec
+
+from recovery.diagnosis import (
+    Degraded,
+    Diagnosis,
+    ElectionInProgress,
+    Healthy,
+    MajorityGone,
+    NotRecognised,
+    OutOfSight,
+    ServersStopped,
+    TwoLeaders,
+)
+from recovery.diagnosis.survey import blank
+from recovery.journal import (
+    FINISHED,
+    WAITS_FOR_PERSON,
+    Gate,
+    Outcome,
+    RunState,
+    StepState,
+    StepStatus,
+)
+from recovery.model import Catalogue, ServerObservation
+from recovery.plan import LeaderElected, Plan, RankLine, Risk, Step
+
+
+def duration(seconds: float) -> str:
+    """``47 s``, ``1 min 32 s``, ``2 h 03 min``, ``41 d``."""
+    whole = max(0, math.floor(seconds + 0.5))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 2 * 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d"
+
+
+def utc(at_s: float) -> str:
+    """``2026-11-23 03:12:04 UTC``."""
+    return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def utc_time(at_s: float) -> str:
+    """``03:12:04 UTC``."""
+    return f"{datetime.fromtimestamp(at_s, UTC):%H:%M:%S} UTC"
+
+
+def names(items: Iterable[str]) -> str:
+    """Join names for a sentence."""
+    known = [str(item) for item in items]
+    return ", ".join(known[:-1]) + f" and {known[-1]}" if len(known) > 1 else "".join(known)
+
+
+def count(number: int, noun: str) -> str:
+    """``1 step``, ``5 steps``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+# --- marks: always a sign and a word --------------------------------------------------------------------
+
+SITUATION_MARK: dict[type, str] = {
+    Healthy: "🟢",
+    Degraded: "🟡",
+    ElectionInProgress: "🟡",
+    ServersStopped: "🔴",
+    MajorityGone: "🔴",
+    OutOfSight: "⚫",
+    TwoLeaders: "🔴",
+    NotRecognised: "🔴",
+}
+
+STEP_MARK: dict[StepStatus, str] = {
+    StepStatus.TODO: "⚪",
+    StepStatus.BLOCKED: "⛔",
+    StepStatus.DOING: "▶️",
+    StepStatus.IN_DOUBT: "❓",
+    StepStatus.FAILED: "❌",
+    StepStatus.DONE: "✅",
+    StepStatus.NOT_NEEDED: "☑️",
+    StepStatus.UNDOING: "↩️",
+    StepStatus.UNDONE: "↩️",
+    StepStatus.STUCK: "❌",
+}
+
+STEP_WORD: dict[StepStatus, str] = {
+    StepStatus.TODO: "",
+    StepStatus.BLOCKED: "BLOCKED",
+    StepStatus.DOING: "running",
+    StepStatus.IN_DOUBT: "IN DOUBT",
+    StepStatus.FAILED: "FAILED",
+    StepStatus.DONE: "done",
+    StepStatus.NOT_NEEDED: "not needed",
+    StepStatus.UNDOING: "taking back",
+    StepStatus.UNDONE: "taken back",
+    StepStatus.STUCK: "could NOT be taken back",
+}
+
+RISK_WORD: dict[Risk, str] = {
+    Risk.READ_ONLY: "only looks",
+    Risk.REVERSIBLE: "reversible",
+    Risk.IRREVERSIBLE: "⚠️ IRREVERSIBLE",
+}
+
+
+class Phase(StrEnum):
+    """Where a run is, as people see it."""
+
+    ASKING = "waiting for approval"
+    ASKING_AGAIN = "waiting for the second approval"
+    RUNNING = "running"
+    DECISION = "stopped, your decision is needed"
+    UNWINDING = "being aborted"
+    RECOVERED = "done"
+    ABORTED = "aborted"
+    EXPIRED = "expired"
+    VOID = "void, the plan no longer fits"
+
+
+def phase(state: RunState) -> Phase:
+    """Name the phase of a run."""
+    match state.outcome:
+        case Outcome.RECOVERED:
+            return Phase.RECOVERED
+        case Outcome.ABORTED:
+            return Phase.ABORTED
+        case Outcome.EXPIRED:
+            return Phase.EXPIRED
+        case Outcome.VOID:
+            return Phase.VOID
+        case None:
+            pass
+    waiting = state.waiting_step
+    if state.aborted_by is not None:
+        stuck = waiting is not None and state.step_state(waiting.id).status is StepStatus.STUCK
+        return Phase.DECISION if stuck else Phase.UNWINDING
+    if state.two_leaders or state.doubts or waiting is not None:
+        return Phase.DECISION
+    gate = state.waiting_gate
+    if gate is None:
+        return Phase.RUNNING
+    return Phase.ASKING if state.index_of(gate.before) == 0 else Phase.ASKING_AGAIN
+
+
+def current_step(state: RunState) -> int:
+    """The number of the step that runs, waits or comes next, from 1; the last one when all are finished."""
+    for number, step_state in enumerate(state.steps, 1):
+        if step_state.status not in FINISHED:
+            if state.plan.steps[number - 1].optional and step_state.status in WAITS_FOR_PERSON:
+                continue
+            return number
+    return len(state.steps)
+
+
+def progress(state: RunState) -> str:
+    """``step 3 of 5``."""
+    return f"step {current_step(state)} of {len(state.steps)}"
+
+
+# --- the rows of a plan ---------------------------------------------------------------------------------
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One or several steps that say the same of different servers and stand at the same point."""
+
+    first: int
+    """Number of the first step, from 1."""
+    last: int
+    title: str
+    risk: Risk
+    status: StepStatus
+    took_s: float | None = None
+    """From the first start to the last end; None before it began."""
+    began_s: float = 0.0
+    timeout_s: int = 0
+    detail: str = ""
+    optional: bool = False
+
+    @property
+    def numbers(self) -> str:
+        """``3`` or ``3-5``."""
+        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+
+
+def rows(plan: Plan, states: Sequence[StepState] | None = None) -> tuple[Row, ...]:
+    """The steps of a plan, neighbours of one kind and one status folded into one row: phones are narrow."""
+    known = states if states is not None else [StepState() for _ in plan.steps]
+    groups: list[list[int]] = []
+    for index, step in enumerate(plan.steps):
+        if groups and _same_kind(plan.steps[groups[-1][0]], known[groups[-1][0]], step, known[index]):
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return tuple(_row(plan, known, group) for group in groups)
+
+
+def _same_kind(step: Step, state: StepState, other: Step, other_state: StepState) -> bool:
+    foldable = {StepStatus.TODO, StepStatus.DONE, StepStatus.NOT_NEEDED, StepStatus.UNDONE}
+    return (
+        len(step.targets) == len(other.targets) == 1
+        and type(step.action) is type(other.action)
+        and step.risk is other.risk
+        and state.status is other_state.status
+        and state.status in foldable
+        and _pattern(step) == _pattern(other)
+    )
+
+
+def _pattern(step: Step) -> tuple[str, ...]:
+    return tuple("\0" if word == step.targets[0] else word for word in _words(step.title))
+
+
+def _words(text: str) -> list[str]:
+    """Split into words and what is between them, so that a name is only found as a whole word."""
+    words: list[str] = []
+    word = ""
+    for character in text:
+        if character.isalnum() or character in "._-":
+            word += character
+            continue
+        words += [word, character] if word else [character]
+        word = ""
+    return [*words, word] if word else words
+
+
+def _row(plan: Plan, states: Sequence[StepState], group: list[int]) -> Row:
+    step, state = plan.steps[group[0]], states[group[0]]
+    title = step.title
+    if len(group) > 1:
+        all_names = names(target for index in group for target in plan.steps[index].targets)
+        title = "".join(all_names if word == "\0" else word for word in _pattern(step))
+    began = [states[index].started_s for index in group if states[index].started_s]
+    ended = [states[index].ended_s for index in group if states[index].ended_s]
+    return Row(
+        first=group[0] + 1,
+        last=group[-1] + 1,
+        title=title,
+        risk=step.risk,
+        status=state.status,
+        took_s=max(ended) - min(began) if began and ended else None,
+        began_s=min(began) if began else 0.0,
+        timeout_s=step.timeout_s,
+        detail=state.detail if len(group) == 1 else "",
+        optional=step.optional,
+    )
+
+
+# --- sentences ------------------------------------------------------------------------------------------
+
+
+def server_rows(servers: Iterable[ServerObservation]) -> tuple[tuple[str, str, str, str], ...]:
+    """Name, state, log and version of each server, short enough for a phone."""
+    return tuple((s.name, _server_state(s), _log(s), _version(s)) for s in servers)
+
+
+def table(lines: Iterable[Sequence[str]]) -> tuple[str, ...]:
+    """Columns in line, for a code block or a terminal."""
+    known = [tuple(line) for line in lines]
+    if not known:
+        return ()
+    widths = [max(len(line[column]) for line in known) for column in range(len(known[0]))]
+    return tuple(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in known
+    )
+
+
+def _server_state(server: ServerObservation) -> str:
+    host = server.host
+    if host is None:
+        return "not reached"
+    if host.fenced_by:
+        return "fenced"
+    if not host.running:
+        return "stopped, held" if host.held_by else "stopped"
+    if server.agent is None:
+        return "no answer"
+    if server.agent.names_itself_leader:
+        return "leader"
+    return server.agent.raft_state.lower() or "running"
+
+
+def _log(server: ServerObservation) -> str:
+    if server.host is not None and blank(server):
+        return "blank"
+    last = server.last
+    return f"t{last.term} i{last.index}" if last is not None else "log ?"
+
+
+def _version(server: ServerObservation) -> str:
+    if server.agent is not None and server.agent.version:
+        return server.agent.version
+    return server.host.version if server.host is not None else ""
+
+
+def ranking_rows(ranking: Iterable[RankLine]) -> tuple[tuple[str, str, str, str], ...]:
+    """Server, last log position, entries behind, source."""
+    return tuple(
+        (
+            line.server,
+            f"term {line.last.term} index {line.last.index}" if line.last is not None else "no log",
+            ("freshest" if line.behind == 0 and number == 0 else f"{line.behind} behind")
+            if line.last is not None
+            else "",
+            line.source,
+        )
+        for number, line in enumerate(ranking)
+    )
+
+
+def approvals_needed(state: RunState, gate: Gate) -> str:
+    """Who must still approve, in one sentence."""
+    own = "the requester's own counts" if gate.requester_counts else "not the requester's own"
+    given = state.approvers(gate.id)
+    have = f"; approved so far by {names(given)}" if given else ""
+    return f"Needs {count(state.missing(gate), 'approval')} more ({own}){have}"
+
+
+def touched(plan: Plan) -> str:
+    """What is touched, risk by risk."""
+    risky = dict.fromkeys(
+        target for step in plan.steps if step.risk is Risk.IRREVERSIBLE for target in step.targets
+    )
+    changed = dict.fromkeys(
+        target for step in plan.steps if step.risk is not Risk.READ_ONLY for target in step.targets
+    )
+    said = f"Touches {names(changed) or 'nothing'}"
+    return f"{said}; irreversible on {names(risky)}" if risky else said
+
+
+def way_back(plan: Plan) -> str:
+    """What the way back is, as a sentence."""
+    risky = next(
+        (number for number, step in enumerate(plan.steps, 1) if step.risk is Risk.IRREVERSIBLE), None
+    )
+    if risky is None:
+        return "Way back: every step can be undone"
+    return f"Way back: up to step {risky - 1} everything can be undone; after it only the archives hold the old state"
+
+
+def leader_of(state: RunState) -> str:
+    """What the journal says of the new leader; "" when no step looked for one."""
+    for step, step_state in zip(reversed(state.plan.steps), reversed(state.steps), strict=True):
+        if step_state.status in FINISHED and any(isinstance(check, LeaderElected) for check in step.after):
+            return step_state.detail
+    return ""
+
+
+def leader_back_s(state: RunState) -> float | None:
+    """Seconds from the proposal until a leader was seen, if the run waited for one."""
+    for step, step_state in zip(state.plan.steps, state.steps, strict=True):
+        if step_state.status is StepStatus.DONE and any(
+            isinstance(check, LeaderElected) for check in step.after
+        ):
+            return step_state.ended_s - state.proposed_s
+    return None
+
+
+def catalogue_change(state: RunState) -> str:
+    """What the catalogue held before and after, and what is missing."""
+    before, after = state.before, state.after
+    if before is None or before.catalogue is None:
+        return "Catalogue before: unknown (nobody answered a stale read)" + (
+            f"; now {_catalogue(after.catalogue)}"
+            if after is not None and after.catalogue is not None
+            else ""
+        )
+    said = f"Catalogue before: {_catalogue(before.catalogue)}"
+    if after is None or after.catalogue is None:
+        return f"{said}; after: unknown"
+    said += f"; after: {_catalogue(after.catalogue)}"
+    gone = [
+        f"{old - new} fewer {word}"
+        for word, old, new in (
+            ("nodes", before.catalogue.nodes, after.catalogue.nodes),
+            ("services", before.catalogue.services, after.catalogue.services),
+            ("sessions", before.catalogue.sessions, after.catalogue.sessions),
+        )
+        if new < old
+    ]
+    return f"{said} ({', '.join(gone)}; they come back when their agents rejoin)" if gone else said
+
+
+def _catalogue(catalogue: Catalogue) -> str:
+    return f"{catalogue.nodes} nodes, {catalogue.services} services, {catalogue.sessions} sessions"
+
+
+def situation_mark(diagnosis: Diagnosis) -> str:
+    """The coloured sign of a situation; its headline has the word."""
+    return SITUATION_MARK[type(diagnosis)]
