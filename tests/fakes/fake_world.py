@@ -1,0 +1,456 @@
+"""A cluster in memory that behaves as the real one does where our decisions depend on it.
+
+For unit tests and sweeps only. It refuses what a host refuses (a write beside
+a running agent, an older epoch) and cannot be put into impossible states: a
+leader is never set, it follows from who runs, who votes and whose log is
+freshest. peers.json is consumed at a start, as real Consul does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from recovery.errors import HostRefused, HostUnreachable
+from recovery.model import (
+    AgentView,
+    Catalogue,
+    ClusterName,
+    ClusterObservation,
+    Fact,
+    Fails,
+    Holds,
+    HostView,
+    KnownNode,
+    Member,
+    MemberStatus,
+    RunId,
+    ServerName,
+    ServerObservation,
+    StoredLog,
+    Unknown,
+)
+from recovery.plan import (
+    Action,
+    AgentFenced,
+    AgentHeld,
+    AgentRunning,
+    AgentStopped,
+    ArchiveState,
+    Check,
+    ClusterAnswers,
+    ConfigurationIs,
+    FenceAgent,
+    HoldAgent,
+    IsVoter,
+    JoinGossip,
+    LeaderElected,
+    LiftFence,
+    LogIs,
+    NoLeader,
+    Observe,
+    OneHistory,
+    PeersFileAbsent,
+    PeersFileIs,
+    ReleaseHold,
+    RemovePeers,
+    SaveSnapshot,
+    Silent,
+    SnapshotSaved,
+    StartAgent,
+    StateArchived,
+    StopAgent,
+    WritePeers,
+)
+from recovery.ports import ActKey
+from recovery.raftentry import LogPosition, Peer
+
+_RECEIPT = tuple[str, str, int, str]
+
+
+@dataclass(slots=True)
+class FakeServer:
+    """One host with one agent."""
+
+    name: ServerName
+    address: str
+    node_id: str
+    voters: tuple[Peer, ...]
+    last: LogPosition | None
+    """None: blank."""
+    running: bool = True
+    reachable: bool = True
+    restarted: bool = False
+    peers_json: tuple[Peer, ...] | None = None
+    peers_info: bool = True
+    held_by: str = ""
+    fenced_by: str = ""
+    epoch: int = 0
+    owner: str = ""
+    starts: int = 0
+    stops: int = 0
+    archives: set[str] = field(default_factory=set)
+    snapshots: set[str] = field(default_factory=set)
+    receipts: set[_RECEIPT] = field(default_factory=set)
+
+
+class FakeWorld:
+    """The World port over servers in memory."""
+
+    def __init__(self, cluster: ClusterName, servers: Iterable[FakeServer]) -> None:
+        self.cluster = cluster
+        self.servers = {server.name: server for server in servers}
+        self.performed: list[tuple[Action, ActKey]] = []
+        self.before_act: Callable[[Action, ActKey], None] = lambda _action, _key: None
+        """Called before an act takes effect; may raise what a host or a network raises."""
+        self.after_act: Callable[[Action, ActKey], None] = lambda _action, _key: None
+        """Called after it took effect and left its receipt."""
+
+    # --- what follows from the state
+
+    def leader(self) -> FakeServer | None:
+        """The server that a majority of its own voters elects, the freshest first."""
+        running = [server for server in self.servers.values() if server.running and server.last is not None]
+        for server in sorted(running, key=_freshness, reverse=True):
+            ids = {peer.id for peer in server.voters if peer.voter}
+            votes = sum(
+                other.running and (other.node_id in ids) and _freshness(other) <= _freshness(server)
+                for other in self.servers.values()
+            )
+            if server.node_id in ids and votes >= len(ids) // 2 + 1:
+                return server
+        return None
+
+    def _settle(self) -> None:
+        """The leader takes running newcomers in, and its log becomes everybody's."""
+        leader = self.leader()
+        if leader is None:
+            return
+        ids = {peer.id for peer in leader.voters}
+        newcomers = tuple(
+            Peer(server.node_id, f"{server.address}:8300", voter=True)
+            for server in self.servers.values()
+            if server.running and server.node_id not in ids
+        )
+        leader.voters = (*leader.voters, *newcomers)
+        for server in self.servers.values():
+            if server.running:
+                server.voters, server.last = leader.voters, leader.last
+
+    def _start(self, server: FakeServer) -> None:
+        if server.running:
+            return
+        if server.peers_json is not None:
+            if server.peers_info:
+                server.voters = server.peers_json
+            server.peers_json = None
+        server.running, server.restarted = True, True
+        server.starts += 1
+        self._settle()
+
+    def _stop(self, server: FakeServer) -> None:
+        server.stops += server.running
+        server.running = False
+
+    # --- World
+
+    async def observe(self) -> ClusterObservation:
+        """Look at every server."""
+        return ClusterObservation(
+            cluster=self.cluster, taken_at_s=0.0, servers=tuple(self._view(s) for s in self.servers.values())
+        )
+
+    def _view(self, server: FakeServer) -> ServerObservation:
+        if not server.reachable:
+            return ServerObservation(
+                name=server.name, address=server.address, host_problem=f"no answer from {server.address}"
+            )
+        host = HostView(
+            active_state="active" if server.running else "inactive",
+            enabled=not server.fenced_by,
+            main_pid=100 if server.running else 0,
+            unit_user="consul",
+            data_dir="/var/lib/consul",
+            node_id=server.node_id,
+            version="1.8.7",
+            raft_db_bytes=65536 if server.last else -1,
+            peers_info=server.peers_info,
+            peers_json=None if server.peers_json is None else "[...]",
+            held_by=server.held_by,
+            fenced_by=server.fenced_by,
+            free_bytes=10**10,
+            state_bytes=10**6,
+            epoch=server.epoch,
+        )
+        if not server.running:
+            return ServerObservation(
+                name=server.name,
+                address=server.address,
+                host=host,
+                stored=StoredLog(
+                    last=server.last, term=server.last.term if server.last else 0, configuration=server.voters
+                ),
+            )
+        return ServerObservation(
+            name=server.name, address=server.address, host=host, agent=self._agent(server)
+        )
+
+    def _agent(self, server: FakeServer) -> AgentView:
+        leader = self.leader()
+        knows = leader is not None and server.node_id in {peer.id for peer in leader.voters}
+        stale = knows or (server.last is not None and not server.restarted)
+        last = server.last or LogPosition(term=0, index=0)
+        return AgentView(
+            leader_address=f"{leader.address}:8300" if leader is not None and knows else "",
+            peers=tuple(peer.address for peer in server.voters),
+            names_itself_leader=leader is server,
+            node_name=server.name,
+            node_id=server.node_id,
+            version="1.8.7",
+            datacenter="dc1",
+            raft_protocol=3,
+            raft_state="Leader" if leader is server else "Follower",
+            term=last.term,
+            last=last,
+            configuration=server.voters,
+            members=tuple(
+                Member(
+                    name=other.name,
+                    address=other.address,
+                    status=MemberStatus.ALIVE if other.running else MemberStatus.FAILED,
+                    server=True,
+                    node_id=other.node_id,
+                )
+                for other in self.servers.values()
+            ),
+            stale_reads=stale,
+            catalogue=Catalogue(nodes=len(self.servers), services=1, sessions=0) if stale else None,
+            known_nodes=tuple(
+                KnownNode(peer.id.partition("-")[0], peer.id, peer.address.partition(":")[0])
+                for peer in server.voters
+            )
+            if stale
+            else (),
+        )
+
+    async def check(self, check: Check, *, run: RunId) -> Fact:
+        """Answer one question."""
+        match check:
+            case (
+                AgentStopped(server=name)
+                | AgentHeld(server=name)
+                | AgentRunning(server=name)
+                | AgentFenced(server=name)
+                | StateArchived(server=name)
+                | SnapshotSaved(server=name)
+                | PeersFileIs(server=name)
+                | PeersFileAbsent(server=name)
+                | ConfigurationIs(server=name)
+                | IsVoter(server=name)
+                | LogIs(server=name)
+            ):
+                server = self.servers[name]
+                if not server.reachable:
+                    return Unknown(f"{name} is not reachable")
+                return self._check_server(check, server, run)
+            case LeaderElected(servers=names, at_least=at_least):
+                leader = self.leader()
+                if leader is None or leader.name not in names:
+                    return Fails("no server names itself leader")
+                if at_least is not None and (leader.last is None or leader.last < at_least):
+                    return Fails(f"the leader {leader.name} ends before {at_least}")
+                return Holds(f"{leader.name} is the leader")
+            case NoLeader(servers=names):
+                leader = self.leader()
+                taken = leader is not None and leader.name in names
+                return Fails("there is a leader") if taken else Holds("no leader")
+            case OneHistory(freshest=freshest):
+                return Holds(f"all logs are part of {freshest}'s history")
+            case Silent(node_id=node_id, name=name):
+                alive = any(s.running and s.node_id == node_id for s in self.servers.values())
+                return Fails(f"{name} answers") if alive else Holds(f"{name} is silent")
+            case ClusterAnswers():
+                return Holds("a consistent read is answered") if self.leader() else Fails("no cluster leader")
+            case _:
+                assert_never(check)
+
+    def _check_server(
+        self,
+        check: AgentStopped
+        | AgentHeld
+        | AgentRunning
+        | AgentFenced
+        | StateArchived
+        | SnapshotSaved
+        | PeersFileIs
+        | PeersFileAbsent
+        | ConfigurationIs
+        | IsVoter
+        | LogIs,
+        server: FakeServer,
+        run: RunId,
+    ) -> Fact:
+        match check:
+            case AgentStopped():
+                return _fact(not server.running, f"{server.name} is stopped", f"{server.name} runs")
+            case AgentHeld():
+                return _fact(server.held_by == run, f"{server.name} is held", f"{server.name} is not held")
+            case AgentRunning():
+                return _fact(server.running, f"{server.name} runs", f"{server.name} is stopped")
+            case AgentFenced():
+                return _fact(
+                    bool(server.fenced_by), f"{server.name} is fenced", f"{server.name} is not fenced"
+                )
+            case StateArchived():
+                return _fact(
+                    run in server.archives, f"{server.name} is archived", f"no archive on {server.name}"
+                )
+            case SnapshotSaved():
+                return _fact(run in server.snapshots, "snapshot saved", f"no snapshot on {server.name}")
+            case PeersFileIs(peers=peers):
+                return _fact(
+                    server.peers_json == peers, "peers.json is there", f"{server.name}: no such peers.json"
+                )
+            case PeersFileAbsent():
+                return _fact(server.peers_json is None, "no peers.json", f"{server.name} has a peers.json")
+            case ConfigurationIs(peers=peers):
+                want = {peer.id for peer in peers}
+                have = {peer.id for peer in server.voters}
+                good = server.running and want == have
+                return _fact(
+                    good, f"{server.name} has the new set", f"{server.name} has another configuration"
+                )
+            case IsVoter():
+                leader = self.leader()
+                good = (
+                    leader is not None and server.running and server.node_id in {p.id for p in leader.voters}
+                )
+                return _fact(good, f"{server.name} is a voter", f"{server.name} is no voter")
+            case LogIs(node_id=node_id, last=last):
+                good = not server.running and server.node_id == node_id and server.last == last
+                return _fact(good, f"{server.name} ends at {last}", f"{server.name} ends at {server.last}")
+            case _:
+                assert_never(check)
+
+    async def perform(self, action: Action, *, key: ActKey, timeout_s: float) -> str:
+        """Do it, once for each key."""
+        del timeout_s
+        if isinstance(action, Observe):
+            return ""
+        server = self.servers[action.server]
+        if not server.reachable:
+            raise HostUnreachable(f"{server.name} is not reachable; nothing was done")
+        self.before_act(action, key)
+        if isinstance(action, JoinGossip):
+            self._settle()
+            return "joined"
+        if (key.epoch, server.owner or key.owner) < (server.epoch, key.owner):
+            raise HostRefused(
+                f"{server.name}: epoch {key.epoch} is older than {server.epoch}; nothing was done"
+            )
+        server.epoch, server.owner = key.epoch, key.owner
+        receipt = (key.run, key.step, key.attempt, key.direction)
+        if receipt in server.receipts:
+            return "done before"
+        self._do(action, server, key.run)
+        server.receipts.add(receipt)
+        self.performed.append((action, key))
+        self.after_act(action, key)
+        return "done"
+
+    def _do(self, action: Action, server: FakeServer, run: str) -> None:
+        match action:
+            case HoldAgent():
+                server.held_by = run
+            case ReleaseHold():
+                server.held_by = ""
+            case StopAgent():
+                self._stop(server)
+            case StartAgent():
+                if server.fenced_by:
+                    raise HostRefused(f"{server.name} is fenced; nothing was done")
+                server.held_by = ""
+                self._start(server)
+            case ArchiveState():
+                _need_stopped(server)
+                server.archives.add(run)
+            case SaveSnapshot():
+                server.snapshots.add(run)
+            case FenceAgent():
+                server.fenced_by = run
+                self._stop(server)
+            case LiftFence():
+                server.fenced_by = ""
+            case WritePeers(peers=peers):
+                _need_stopped(server)
+                if server.held_by != run:
+                    raise HostRefused(f"{server.name} is not held by this run; nothing was done")
+                server.peers_json, server.peers_info = peers, True
+            case RemovePeers():
+                server.peers_json = None
+            case JoinGossip() | Observe():
+                raise AssertionError("not an act of host.sh")
+            case _:
+                assert_never(action)
+
+    async def receipt(self, action: Action, *, key: ActKey) -> Fact:
+        """Whether the host says it was done."""
+        if isinstance(action, Observe | JoinGossip):
+            return Fails("leaves no receipt")
+        server = self.servers[action.server]
+        if not server.reachable:
+            return Unknown(f"{server.name} is not reachable")
+        there = (key.run, key.step, key.attempt, key.direction) in server.receipts
+        return Holds("receipt") if there else Fails("no receipt")
+
+    async def explain(self, server: ServerName) -> tuple[str, ...]:
+        """Some lines of a journal."""
+        return (f"[INFO] agent of {server}",)
+
+    async def highest_epoch(self) -> int:
+        """The highest epoch on a reached host."""
+        return max((server.epoch for server in self.servers.values() if server.reachable), default=0)
+
+    async def leaders(self) -> tuple[ServerName, ...]:
+        """Who names itself leader."""
+        leader = self.leader()
+        return () if leader is None else (leader.name,)
+
+
+def _freshness(server: FakeServer) -> tuple[int, int]:
+    return (server.last.term, server.last.index) if server.last is not None else (0, 0)
+
+
+def _fact(holds: bool, evidence: str, observed: str) -> Fact:
+    return Holds(evidence) if holds else Fails(observed)
+
+
+def _need_stopped(server: FakeServer) -> None:
+    if server.running:
+        raise HostRefused(f"{server.name}: the agent runs; nothing was done")
+
+
+def three_servers(*, last: tuple[int, int] = (2, 15)) -> tuple[FakeServer, ...]:
+    """s1 to s3, all running with the same log."""
+    names = ("s1", "s2", "s3")
+    voters = tuple(Peer(f"{n}-id", f"198.51.100.1{n[1]}:8300", voter=True) for n in names)
+    return tuple(
+        FakeServer(
+            name=ServerName(n),
+            address=f"198.51.100.1{n[1]}",
+            node_id=f"{n}-id",
+            voters=voters,
+            last=LogPosition(term=last[0], index=last[1]),
+        )
+        for n in names
+    )
+
+
+def majority_replaced() -> tuple[FakeServer, ...]:
+    """s1 survives and was never restarted; s2 and s3 are empty machines at new addresses."""
+    s1, s2, s3 = three_servers()
+    for server in (s2, s3):
+        server.node_id, server.address = f"{server.name}-new", f"198.51.100.2{server.name[1]}"
+        server.voters, server.last = (), None
+    return s1, s2, s3

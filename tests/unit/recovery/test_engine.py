@@ -1,0 +1,270 @@
+"""Runs driven in memory: what is done, in which order, and what is never done."""
+
+import asyncio
+
+import pytest
+
+from recovery.errors import HostRefused, InDoubt
+from recovery.journal import Approved, Outcome, StepStarted, StepStatus, left_behind
+from recovery.model import ClusterName
+from recovery.plan import Action, StartAgent, StepId, StopAgent, WritePeers
+from recovery.policy import Rejected
+from recovery.ports import ActKey, LeaseHeld
+from recovery.service import Locked, NothingToDo, Refused
+from tests.builders.runs import ALICE, BOB, CLUSTER, Table
+from tests.fakes.fake_world import FakeWorld, majority_replaced, three_servers
+
+LOST = ("s2", "s3")
+
+
+def world(*, stopped: tuple[str, ...] = ()) -> FakeWorld:
+    servers = three_servers()
+    for server in servers:
+        server.running = server.name not in stopped
+    return FakeWorld(ClusterName("demo"), servers)
+
+
+def replaced() -> FakeWorld:
+    return FakeWorld(ClusterName("demo"), majority_replaced())
+
+
+class TestStart:
+    async def test_healthy_has_nothing_to_do(self) -> None:
+        """A healthy cluster gets no plan and no lock."""
+        table = Table(world())
+        assert isinstance(await table.propose(), NothingToDo)
+        assert await table.store.active(CLUSTER) is None
+
+    async def test_two_stopped_servers_are_started(self) -> None:
+        """A stopped majority is started after one approval, and the run says recovered."""
+        table = Table(world(stopped=("s2", "s3")))
+        ended = await table.drive_approved(await table.proposed())
+        assert ended.outcome is Outcome.RECOVERED
+        assert [s.starts for s in table.world.servers.values()] == [0, 1, 1]
+        assert await table.store.active(CLUSTER) is None
+
+    async def test_nothing_is_done_before_approval(self) -> None:
+        """A proposed run touches no host until somebody approves."""
+        table = Table(world(stopped=("s2", "s3")))
+        run = await table.proposed()
+        task = asyncio.create_task(table.drive(run))
+        await table.until(run, lambda s: s.waiting_gate is not None)
+        assert table.world.performed == []
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+class TestPeersJson:
+    async def test_the_survivor_leads_and_the_new_machines_join(self) -> None:
+        """One survivor becomes the new peer set; the replaced machines end as voters."""
+        table = Table(replaced())
+        ended = await table.drive_approved(await table.proposed(lost=LOST))
+        assert ended.outcome is Outcome.RECOVERED
+        leader = table.world.leader()
+        assert leader is not None
+        assert leader.name == "s1"
+        assert len(leader.voters) == 3
+
+    async def test_started_is_recorded_before_the_act(self) -> None:
+        """When an act takes effect, its start is in the journal already."""
+        table = Table(replaced())
+        seen: list[bool] = []
+
+        def recorded(action: Action, key: ActKey) -> None:
+            del action
+            events = table.listener.events
+            seen.append(any(isinstance(e, StepStarted) and e.step == key.step for e in events))
+
+        table.world.before_act = recorded
+        await table.drive_approved(await table.proposed(lost=LOST))
+        assert seen
+        assert all(seen)
+
+    async def test_a_survivor_whose_log_grew_voids_the_approval(self) -> None:
+        """If the log is not what was planned, nothing is written and everything stays stopped."""
+        table = Table(replaced())
+        run = await table.proposed(lost=LOST)
+
+        def grow(action: Action, key: ActKey) -> None:
+            del key
+            if isinstance(action, StopAgent) and action.server == "s1":
+                s1 = table.world.servers[action.server]
+                assert s1.last is not None
+                s1.last = type(s1.last)(term=s1.last.term, index=s1.last.index + 1)
+
+        table.world.before_act = grow
+        ended = await table.drive_approved(run)
+        assert ended.outcome is Outcome.VOID
+        assert not any(isinstance(action, WritePeers) for action, _ in table.world.performed)
+        assert not any(server.running for server in table.world.servers.values())
+
+    async def test_an_abort_after_the_write_takes_the_file_back(self) -> None:
+        """An aborted run leaves no unread peers.json, and says what it leaves."""
+        table = Table(replaced())
+        run = await table.proposed(lost=LOST)
+
+        def refuse(action: Action, key: ActKey) -> None:
+            del key
+            if isinstance(action, StartAgent) and action.server == "s1":
+                raise HostRefused("s1: no; nothing was done")
+
+        table.world.before_act = refuse
+        waiting = await table.drive_approved(run)
+        assert waiting.waiting_step is not None
+        assert table.world.servers["s1"].peers_json is not None  # type: ignore[index]
+        await table.service.abort(CLUSTER, run, by=BOB)
+        ended = await table.drive(run, owner="bot-2")
+        assert not isinstance(ended, LeaseHeld)
+        assert ended.outcome is Outcome.ABORTED
+        assert table.world.servers["s1"].peers_json is None  # type: ignore[index]
+        assert {"stop-s1", "hold-s1", "archive-s1"} <= {step.id for step in left_behind(ended)}
+
+    async def test_a_failed_step_waits_for_a_person_and_can_be_retried(self) -> None:
+        """Nothing goes on after a failure until somebody chooses; a retry is a new attempt."""
+        table = Table(replaced())
+        run = await table.proposed(lost=LOST)
+        refusals = iter([True])
+
+        def refuse_once(action: Action, key: ActKey) -> None:
+            del key
+            if isinstance(action, WritePeers) and next(refusals, False):
+                raise HostRefused("s1: disk full; nothing was done")
+
+        table.world.before_act = refuse_once
+        waiting = await table.drive_approved(run)
+        assert waiting.step_state(StepId("write-peers-s1")).status is StepStatus.FAILED
+        await table.service.retry(CLUSTER, run, by=BOB)
+        ended = await table.drive_approved(run)
+        assert ended.outcome is Outcome.RECOVERED
+        assert ended.step_state(StepId("write-peers-s1")).attempt == 2
+
+
+class TestDoubt:
+    @pytest.mark.parametrize("took_effect", [True, False])
+    async def test_an_act_cut_off_is_judged_by_the_world(self, *, took_effect: bool) -> None:
+        """A stop whose connection was cut is done if the agent is stopped, and failed if it is seen running."""
+        table = Table(replaced())
+        run = await table.proposed(lost=LOST)
+
+        def cut(action: Action, key: ActKey) -> None:
+            del key
+            if isinstance(action, StopAgent) and action.server == "s1":
+                table.world.servers[action.server].running = not took_effect
+                raise InDoubt("s1: the connection was lost; it may have been stopped")
+
+        table.world.before_act = cut
+        state = await table.drive_approved(run)
+        expected = StepStatus.DONE if took_effect else StepStatus.FAILED
+        assert state.step_state(StepId("stop-s1")).status is expected
+
+    async def test_a_driver_that_died_is_followed_without_doing_anything_twice(self) -> None:
+        """Killed right after each act in turn: the next driver finishes, and no act runs twice."""
+        table = Table(replaced())
+        run = await table.proposed(lost=LOST)
+        killed: set[tuple[str, str]] = set()
+
+        class Killed(BaseException):
+            pass
+
+        def kill(action: Action, key: ActKey) -> None:
+            del action
+            if (key.step, key.direction) not in killed:
+                killed.add((key.step, key.direction))
+                raise Killed
+
+        table.world.after_act = kill
+        for attempt in range(60):
+            task = asyncio.create_task(table.drive(run, owner=f"bot-{attempt}"))
+            try:
+                while not task.done():
+                    state = await table.state(run)
+                    if state.waiting_gate is not None:
+                        await table.approve(run)
+                    await asyncio.sleep(0)
+                await task
+                break
+            except Killed:
+                continue
+        state = await table.state(run)
+        assert state.outcome is Outcome.RECOVERED
+        steps = [(key.step, key.direction) for _, key in table.world.performed]
+        assert len(steps) == len(set(steps))
+
+
+class TestPeople:
+    async def test_the_second_proposal_is_told_who_holds_the_lock(self) -> None:
+        """Two recoveries at once: one has the lock, the other is told whose it is."""
+        table = Table(world(stopped=("s2", "s3")))
+        run = await table.proposed()
+        second = await table.propose()
+        assert isinstance(second, Locked)
+        assert second.holder.run == run
+        assert second.holder.state.requested_by == ALICE
+
+    async def test_the_requester_does_not_approve_herself(self) -> None:
+        """Where the settings want a second person, the requester's own click does nothing."""
+        table = Table(world(stopped=("s2", "s3")))
+        run = await table.proposed()
+        task = asyncio.create_task(table.drive(run))
+        state = await table.until(run, lambda s: s.waiting_gate is not None)
+        answer = await table.service.approve(
+            CLUSTER, run, by=ALICE, gate="plan", digest_prefix=state.digest[:12]
+        )
+        assert isinstance(answer, Rejected)
+        assert "somebody else" in answer.reason
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    async def test_names_that_cannot_be_fenced_must_be_typed(self) -> None:
+        """At the irreversible gate an approval without the typed names does not count."""
+        table = Table(replaced())
+        run = await table.proposed(lost=LOST)
+        task = asyncio.create_task(table.drive(run))
+        await table.until(run, lambda s: s.waiting_gate is not None)
+        await table.approve(run)
+        state = await table.until(
+            run, lambda s: s.waiting_gate is not None and s.waiting_gate.id == "irreversible"
+        )
+        answer = await table.service.approve(
+            CLUSTER, run, by=BOB, gate="irreversible", digest_prefix=state.digest[:12]
+        )
+        assert isinstance(answer, Rejected)
+        assert "s2, s3" in answer.reason
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    async def test_a_double_click_counts_once(self) -> None:
+        """The same person's second approval of a gate changes nothing."""
+        table = Table(world(stopped=("s2", "s3")))
+        run = await table.proposed()
+        task = asyncio.create_task(table.drive(run))
+        state = await table.until(run, lambda s: s.waiting_gate is not None)
+        clicks = [
+            table.service.approve(CLUSTER, run, by=BOB, gate="plan", digest_prefix=state.digest[:12])
+            for _ in range(2)
+        ]
+        await asyncio.gather(*clicks)
+        await task
+        approvals = [e for e in (await table.service.show(CLUSTER, run)).events if isinstance(e, Approved)]
+        assert len(approvals) == 1
+
+    async def test_an_unanswered_gate_expires_and_frees_the_lock(self) -> None:
+        """Nobody answers: the run ends as expired, untouched, and the cluster is free."""
+        table = Table(world(stopped=("s2", "s3")))
+        run = await table.proposed()
+        task = asyncio.create_task(table.drive(run))
+        await table.until(run, lambda s: s.waiting_gate is not None)
+        table.clock.now += 1801
+        ended = await task
+        assert not isinstance(ended, LeaseHeld)
+        assert ended.outcome is Outcome.EXPIRED
+        assert table.world.performed == []
+        assert await table.store.active(CLUSTER) is None
+
+    async def test_a_refusal_takes_no_lock(self) -> None:
+        """No plan, no lock: the reasons say what to type."""
+        table = Table(replaced())
+        answer = await table.propose()
+        assert isinstance(answer, Refused)
+        assert "--lost s2,s3" in answer.refusal.next_step
+        assert await table.store.active(CLUSTER) is None
