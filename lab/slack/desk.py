@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from lab.slack import api_views
 from lab.slack.cast import Person
-from lab.slack.interactions import Element, Interactions, NotOnScreenError, find_elements
+from lab.slack.interactions import Element, Interactions, NotOnScreenError, escaped, find_elements
 from lab.slack.records import Delivery
 from lab.slack.render import plain_text
 from lab.slack.workspace import Message, Modal, Notice, Version, Workspace
@@ -41,7 +41,7 @@ class Desk:
         return self.workspace.post(
             channel=self.workspace.channel(channel).id,
             user=self.workspace.person(user).id,
-            text=text,
+            text=escaped(self.workspace, text),
             thread_ts=thread_ts,
         )
 

@@ -85,7 +85,7 @@ class Interactions:
             "user_id": user.id,
             "user_name": user.name,
             "command": command,
-            "text": self._escaped(rest.strip()),
+            "text": escaped(self._workspace, rest.strip()),
             "api_app_id": APP_ID,
             "is_enterprise_install": "false",
             "response_url": self._base + hook,
@@ -243,17 +243,18 @@ class Interactions:
             )
         return deliveries[0]
 
-    def _escaped(self, text: str) -> str:
-        """The text as it is sent with should_escape: names become ids, the rest is HTML-escaped."""
-        text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-        people = {person.name: person.id for person in self._workspace.people.values()}
-        channels = {channel.name: channel.id for channel in self._workspace.channels.values()}
 
-        def named(match: re.Match[str]) -> str:
-            known = people if match[1] == "@" else channels
-            return f"<{match[1]}{known[match[2]]}|{match[2]}>" if match[2] in known else match[0]
+def escaped(workspace: Workspace, text: str) -> str:
+    """What a person typed, as it is sent: names become ids (should_escape), the rest is HTML-escaped."""
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    people = {person.name: person.id for person in workspace.people.values()}
+    channels = {channel.name: channel.id for channel in workspace.channels.values()}
 
-        return re.sub(r"(?<!\S)([@#])([\w.-]+)", named, text)
+    def named(match: re.Match[str]) -> str:
+        known = people if match[1] == "@" else channels
+        return f"<{match[1]}{known[match[2]]}|{match[2]}>" if match[2] in known else match[0]
+
+    return re.sub(r"(?<!\S)([@#])([\w.-]+)", named, text)
 
 
 def find_elements(

@@ -105,7 +105,7 @@ class LocalSlack(Desk):
             context_for=self._context,
             clock=clock,
         )
-        self._page = Page(desk=self)
+        self._page = Page(desk=self, connected=lambda: self.sockets.count)
         app = web.Application(
             middlewares=[guard({*addresses, urlsplit(self.public_url).netloc})],
             client_max_size=MOST_UPLOAD_BYTES,
