@@ -9,6 +9,7 @@ RecoveryError                    every fault of ours that a person may read
 ├── UnknownKind                  stored data of a kind this version does not know
 ├── HostUnreachable              no SSH session to a host (network, key, host key, name)
 ├── HostRefused                  host.sh said no: precondition, epoch, lock, space, sudo
+├── RaftLogUnreadable            raft.db or a snapshot cannot be read safely (recovery.boltfile)
 └── InDoubt                      a remote act was cut off: it may or may not have happened
 
 Outcomes are values, faults are exceptions: "needs one more approval" or a
