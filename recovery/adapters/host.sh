@@ -331,7 +331,7 @@ verb_raft_read() {
     say size "$(stat -c %s "$db")"
     printf '%s' "$1" | tr ',' '\n' | while IFS=: read -r offset length || [ -n "$offset" ]; do
         dd if="$db" iflag=skip_bytes,count_bytes skip="$offset" count="$length" bs=65536 status=none |
-            say_text bytes
+            say_text range
     done
 }
 
