@@ -45,7 +45,9 @@ def consul_program(root: Path, path: Path | None) -> ConsulProgram:
     try:
         told = subprocess.run([*argv, "version"], check=False, capture_output=True, text=True).stdout
     except OSError as error:
-        raise LabError(f"The Consul program {path} cannot be run: {error.strerror}. Check LAB_CONSUL.") from error
+        raise LabError(
+            f"The Consul program {path} cannot be run: {error.strerror}. Check LAB_CONSUL."
+        ) from error
     found = re.search(r"Consul v?(\d+)\.(\d+)\.(\d+)", told)
     if found is None:
         raise LabError(f"`{argv[-1]} version` does not answer as Consul does. Check LAB_CONSUL.")

@@ -21,7 +21,9 @@ def cgroup_mount(mounts: str) -> Path:
                 return Path(path)
             case _:
                 continue
-    raise LabError("This machine mounts no cgroup v2 file system, and the lab cannot keep track of its hosts without.")
+    raise LabError(
+        "This machine mounts no cgroup v2 file system, and the lab cannot keep track of its hosts without."
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,11 @@ BRIDGE = "lab0"
 PREFIX_LENGTH = 24
 
 _INIT = Path(__file__).with_name("host_init.sh")
-_ENVIRONMENT = ("HOME=/root", "LANG=C.UTF-8", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+_ENVIRONMENT = (
+    "HOME=/root",
+    "LANG=C.UTF-8",
+    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,9 @@ class Host:
         self._write("etc/machine-id", f"{uuid.uuid4().hex}\n", mode=0o444)
         self._write("etc/ssh/ssh_host_ed25519_key", host_key.export_private_key().decode(), mode=0o600)
         self._write("etc/ssh/ssh_host_ed25519_key.pub", host_key.export_public_key().decode())
-        self._write(f"home/{SSH_USER}/.ssh/authorized_keys", ssh_public_key, mode=0o600, like=f"home/{SSH_USER}")
+        self._write(
+            f"home/{SSH_USER}/.ssh/authorized_keys", ssh_public_key, mode=0o600, like=f"home/{SSH_USER}"
+        )
         self._write(f"etc/sudoers.d/{SSH_USER}", settings.sudoers, mode=0o440)
         self.configure(settings, join=join)
         wants = self._folder_on_disk("etc/systemd/system/multi-user.target.wants")
@@ -99,6 +105,13 @@ class Host:
                 ],
             )
         ip_batch(self.network, [f"address add {self.address}/{PREFIX_LENGTH} dev eth0", "link set eth0 up"])
+
+    def readdress(self) -> None:
+        """Give the network card of a host that is powered off this value's address instead of its old one."""
+        ip_batch(
+            self.network,
+            ["address flush dev eth0 scope global", f"address add {self.address}/{PREFIX_LENGTH} dev eth0"],
+        )
 
     def _folder_on_disk(self, path: str) -> Path:
         # A folder on the upper layer hides the lower one's owner and mode, so it takes them over.
@@ -136,9 +149,13 @@ class Host:
         )
         deadline = time.monotonic() + timeout_s
         while not self._sshd_answers():
-            if time.monotonic() > deadline:
+            # Started in the background: it may not be in its group yet when this first looks.
+            dead = time.monotonic() > deadline - timeout_s + 2.0 and not self.is_on()
+            if dead or time.monotonic() > deadline:
                 console = (self.folder / "console.log").read_text(encoding="utf-8", errors="replace")
-                raise LabError(f"{self.name} did not boot within {timeout_s:.0f} s. Its console:\n{console[-2000:]}")
+                raise LabError(
+                    f"{self.name} did not boot within {timeout_s:.0f} s. Its console:\n{console[-2000:]}"
+                )
             time.sleep(0.05)
 
     def _sshd_answers(self) -> bool:
@@ -211,8 +228,12 @@ class Host:
         """
         if self.is_on():
             # A drop-in would leave a trace; a stop job that is queued first keeps systemd from restarting it.
-            await self.run("systemctl --no-block stop consul; systemctl kill --signal=KILL consul; systemctl stop consul")
-            await self.run(f"find /{CONSUL_DATA} -mindepth 1 -delete; systemctl reset-failed consul", check=False)
+            await self.run(
+                "systemctl --no-block stop consul; systemctl kill --signal=KILL consul; systemctl stop consul"
+            )
+            await self.run(
+                f"find /{CONSUL_DATA} -mindepth 1 -delete; systemctl reset-failed consul", check=False
+            )
             return
         # All of it is on the upper layer: the hermetic root's own folder is empty.
         for entry in (self.disk / CONSUL_DATA).iterdir():
@@ -245,13 +266,21 @@ class Host:
             except subprocess.TimeoutExpired as error:
                 raise LabError(f"`{script}` on {self.name} did not end within {timeout_s:.0f} s.") from error
             if check and done.returncode != 0:
-                raise LabError(f"`{script}` on {self.name} failed with {done.returncode}: {done.stderr.strip()}")
+                raise LabError(
+                    f"`{script}` on {self.name} failed with {done.returncode}: {done.stderr.strip()}"
+                )
             return done.stdout
 
         return await asyncio.to_thread(call)
 
     async def api(
-        self, path: str, *, method: str = "GET", body: bytes = b"", token: str | None = None, timeout_s: float = 5.0
+        self,
+        path: str,
+        *,
+        method: str = "GET",
+        body: bytes = b"",
+        token: str | None = None,
+        timeout_s: float = 5.0,
     ) -> Answer:
         """Ask the host's own agent over its loopback; raises OSError if it does not answer."""
         return await ask_agent(self.network, path, method=method, body=body, token=token, timeout_s=timeout_s)

@@ -12,10 +12,11 @@ cd "$disk/merged"
 
 # proc first: it belongs to the new PID namespace. What could reach the machine's kernel stays read-only.
 mount -t proc -o nosuid,nodev,noexec proc proc
-mount --bind proc/sys proc/sys
-mount -o remount,ro,bind proc/sys
-mount --bind proc/sysrq-trigger proc/sysrq-trigger
-mount -o remount,ro,bind proc/sysrq-trigger
+for kernel in proc/sys proc/sysrq-trigger; do
+    [ -e "$kernel" ] || continue
+    mount --bind "$kernel" "$kernel"
+    mount -o remount,ro,bind "$kernel"
+done
 mount -t sysfs -o ro,nosuid,nodev,noexec sysfs sys
 # systemd here speaks cgroup v2 only, whatever the machine itself uses.
 mount -t cgroup2 -o nosuid,nodev,noexec cgroup2 sys/fs/cgroup

@@ -89,5 +89,7 @@ def listening_socket_in(network: Path, *, address: str, port: int) -> socket.soc
         made.listen(128)
     except OSError as error:
         made.close()
-        raise LabError(f"Cannot listen at {address}:{port}: {error.strerror}. Choose another port.") from error
+        raise LabError(
+            f"Cannot listen at {address}:{port}: {error.strerror}. Choose another port."
+        ) from error
     return made

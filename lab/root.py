@@ -105,7 +105,9 @@ def pick_mirror(os_release: str, index_targets: str) -> str:
         return PUBLIC_MIRROR
     for line in index_targets.splitlines():
         match line.split():
-            case [site, found, "main"] if found == release and site.startswith(("http://", "https://", "file:")):
+            case [site, found, "main"] if found == release and site.startswith(
+                ("http://", "https://", "file:")
+            ):
                 return site
             case _:
                 continue
@@ -117,7 +119,13 @@ def mirrors(environment: Mapping[str, str]) -> tuple[str, str]:
     new = environment.get("LAB_MIRROR")
     if not new:
         targets = subprocess.run(
-            ["apt-get", "indextargets", "--format", "$(SITE) $(RELEASE) $(COMPONENT)", "Created-By: Packages"],
+            [
+                "apt-get",
+                "indextargets",
+                "--format",
+                "$(SITE) $(RELEASE) $(COMPONENT)",
+                "Created-By: Packages",
+            ],
             check=False,
             capture_output=True,
             text=True,
@@ -146,7 +154,9 @@ def ensure_root(environment: Mapping[str, str] | None = None) -> Path:
     if root.is_dir():
         return root
     if os.geteuid() != 0:
-        raise LabError(f"The lab's Debian tree {root} is not built yet, and that needs root. Run `make lab-root`.")
+        raise LabError(
+            f"The lab's Debian tree {root} is not built yet, and that needs root. Run `make lab-root`."
+        )
     if shutil.which("mmdebstrap") is None:
         raise LabError("mmdebstrap is not installed, so the lab's hosts cannot be made. Run `make setup`.")
     with _only_one_builder(cache):
