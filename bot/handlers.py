@@ -1,0 +1,467 @@
+"""What the bot does when Slack tells it something: ack first, always, then hand over.
+
+Slack gives three seconds. What is done before the ack is parsing, nothing
+else: no store, no Slack, no host. The ack is awaited alone, because bolt loses
+it when the listener raises right after it (slack-bolt 1.30,
+AsyncioListenerRunner), and a listener whose ack came too late runs on to its
+end while the person sees a failure: so everything behind it happens once
+(RunStore.once) and only where the run's state allows it (recovery.policy).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, assert_never
+
+import msgspec
+import structlog
+
+from bot import authz, commands, notes
+from bot.authz import Allowed, Caller, Deed, Denied, Rules
+from bot.blocks import Message
+from bot.buttons import ABORT, APPROVE, APPROVE_TYPED, RECOVER, REFRESH, RETRY, TYPED_MODAL, Press, read_value
+from bot.commands import Abort, Command, Help, Recover, Reply, Retry, Runs, Status
+from bot.directory import Directory
+from bot.notifier import SlackNotifier
+from bot.registry import TaskRegistry
+from bot.status_card import status_card
+from bot.talk import NOT_INVITED, SaidNo, SlackProblem, Talk
+from recovery.errors import RecoveryError
+from recovery.model import ClusterName, Person, RunId, ServerName
+from recovery.policy import Rejected
+from recovery.ports import Clock, RunStore
+from recovery.service import (
+    Locked,
+    NothingToDo,
+    RecoveryService,
+    Refused,
+    RunProposed,
+    RunView,
+    UnknownCluster,
+)
+
+Json = dict[str, Any]
+Ack = Callable[..., Awaitable[Any]]
+
+REPEAT_S = 600.0
+"""Slack repeats payloads within five minutes (Events API: at once, after 1 and 5 minutes)."""
+
+log = structlog.get_logger()
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """Who asked, and how they are answered."""
+
+    caller: Caller
+    channel: str
+    response_url: str
+    key: str
+    """The same for the same payload delivered twice."""
+
+
+class Handlers:
+    """One method a kind of payload; all state is in the store."""
+
+    def __init__(
+        self,
+        *,
+        service: RecoveryService,
+        store: RunStore,
+        talk: Talk,
+        directory: Directory,
+        rules: Rules,
+        notifier: SlackNotifier,
+        tasks: TaskRegistry,
+        clock: Clock,
+        nudge: Callable[[], None],
+    ) -> None:
+        self._service = service
+        self._store = store
+        self._talk = talk
+        self._directory = directory
+        self._rules = rules
+        self._notifier = notifier
+        self._tasks = tasks
+        self._clock = clock
+        self._nudge = nudge
+
+    # --- what Slack sends; everything before `ack` is pure
+
+    async def on_command(self, ack: Ack, body: Json) -> None:
+        """A slash command."""
+        parsed = commands.parse(str(body.get("text") or ""), name=str(body.get("command") or commands.NAME))
+        asked = _asked_by_command(body)
+        if isinstance(parsed, Help):
+            await ack(text=notes.helped())
+            return
+        if isinstance(parsed, Reply):
+            await ack(text=parsed.text)
+            return
+        try:
+            first = self._first_words(parsed)
+        except UnknownCluster as unknown:
+            await ack(text=str(unknown))
+            return
+        await ack(text=first)
+        self._hand_over(asked, self._command(asked, parsed), name=type(parsed).__name__)
+
+    async def on_button(self, ack: Ack, body: Json) -> None:
+        """A button of ours, or an unknown one."""
+        action = (body.get("actions") or [{}])[0]
+        await ack()
+        asked = _asked_by_click(body, action)
+        name, value = str(action.get("action_id") or ""), str(action.get("value") or "")
+        self._hand_over(asked, self._button(asked, name, value, body), name=name[:40])
+
+    async def on_submission(self, ack: Ack, body: Json) -> None:
+        """A modal was submitted; wrong names are shown in it."""
+        view = body.get("view") or {}
+        private = _read_private(str(view.get("private_metadata") or ""))
+        if view.get("callback_id") != TYPED_MODAL or private is None:
+            await ack()
+            return
+        values = (view.get("state") or {}).get("values") or {}
+        typed = {
+            str(block): str((fields.get("typed") or {}).get("value") or "")
+            for block, fields in values.items()
+        }
+        errors = notes.typing_errors(private.press.typed, typed)
+        if errors:
+            await ack(response_action="errors", errors=errors)
+            return
+        await ack()
+        asked = Asked(
+            caller=_caller(body),
+            channel=private.channel,
+            response_url=private.response_url,
+            key=f"view:{view.get('id')}:{_caller(body).user_id}",
+        )
+        self._hand_over(
+            asked, self._approve(asked, private.press, typed=private.press.typed), name="approve typed"
+        )
+
+    async def on_closed(self, ack: Ack) -> None:
+        """A modal was closed."""
+        await ack()
+
+    def _first_words(self, command: Command) -> str:
+        match command:
+            case Status(cluster=cluster):
+                return f"Looking at {self._service.resolve_cluster(cluster)}…"
+            case Recover(cluster=cluster):
+                name = self._service.resolve_cluster(cluster)
+                return f"Looking at {name}, then I propose a plan. Nothing is changed before it is approved…"
+            case Runs(cluster=cluster):
+                return f"Looking for runs of {self._service.resolve_cluster(cluster)}…"
+            case Abort():
+                return "Aborting…"
+            case Retry():
+                return "Retrying…"
+            case Help():
+                return notes.helped()
+            case _:
+                assert_never(command)
+
+    # --- handing over
+
+    def _hand_over(self, asked: Asked, work: Coroutine[Any, Any, None], *, name: str) -> None:
+        self._tasks.spawn(self._guarded(asked, work), name=name)
+
+    async def _guarded(self, asked: Asked, work: Coroutine[Any, Any, None]) -> None:
+        """Run it once; whatever goes wrong is told to the person who asked."""
+        bound = log.bind(user=asked.caller.user_id, team=asked.caller.team_id, channel=asked.channel)
+        try:
+            if not await self._first_time(asked):
+                bound.info("the same payload again, nothing is done", key=asked.key)
+                work.close()
+                return
+            await work
+        except RecoveryError as problem:
+            bound.warning("could not be done", problem=str(problem))
+            await self._answer(asked, notes.told(str(problem)))
+        except SlackProblem as problem:
+            bound.warning("slack did not take the answer", problem=str(problem))
+        except asyncio.CancelledError:
+            raise
+        except Exception:  # noqa: BLE001 - it is told to the person and logged with its trace
+            error_id = secrets.token_hex(4)
+            bound.exception("a handler failed", error_id=error_id)
+            await self._answer(asked, notes.broken(error_id))
+
+    async def _first_time(self, asked: Asked) -> bool:
+        try:
+            return await self._store.once(f"slack:{asked.key}", ttl_s=REPEAT_S)
+        except RecoveryError as problem:
+            # Without a store nothing but looking works anyway, and looking twice does no harm.
+            log.warning("repeated payloads cannot be told", problem=str(problem))
+            return True
+
+    async def _answer(self, asked: Asked, message: Message) -> None:
+        """Answer one person; tries the other way when one does not work, and gives up quietly."""
+        try:
+            if asked.response_url:
+                await self._talk.respond(asked.response_url, message)
+                return
+        except SlackProblem as problem:
+            log.warning("response_url did not work", problem=str(problem))
+        try:
+            await self._talk.whisper(asked.channel, asked.caller.user_id, message)
+        except SlackProblem as problem:
+            log.warning("the person could not be answered", user=asked.caller.user_id, problem=str(problem))
+
+    # --- rights
+
+    async def _may(
+        self, asked: Asked, deed: Deed, *, fresh: bool = False, run: RunView | None = None
+    ) -> Person | None:
+        """The person, or None after they were told why not."""
+        caller, rules = asked.caller, self._rules
+        verdict: Allowed | Denied | None = authz.foreign(caller, rules)
+        if verdict is None:
+            account, membership = await asyncio.gather(
+                self._directory.account(caller.user_id, fresh=fresh),
+                self._directory.membership(caller.user_id, rules.grant_of(deed).groups, fresh=fresh),
+            )
+            own = run is not None and authz.person_of(caller, rules) == run.state.requested_by
+            verdict = authz.judge(
+                deed, caller, account=account, membership=membership, rules=rules, own_run=own
+            )
+        if isinstance(verdict, Allowed):
+            return verdict.person
+        log.warning("denied", user=caller.user_id, team=caller.team_id, deed=str(deed), key=asked.key)
+        await self._answer(asked, notes.said(verdict.message))
+        return None
+
+    async def _may_look(self, asked: Asked) -> bool:
+        """Everybody of our workspace may look, also while Slack cannot say who they are."""
+        refused = authz.foreign(asked.caller, self._rules)
+        if refused is not None:
+            log.warning("denied", user=asked.caller.user_id, team=asked.caller.team_id, deed="look")
+            await self._answer(asked, notes.said(refused.message))
+        return refused is None
+
+    # --- the commands
+
+    async def _command(self, asked: Asked, command: Command) -> None:
+        match command:
+            case Status(cluster=cluster):
+                await self._status(asked, self._service.resolve_cluster(cluster))
+            case Recover(cluster=cluster, method=method, lost=lost):
+                await self._recover(asked, self._service.resolve_cluster(cluster), method, lost)
+            case Runs(cluster=cluster):
+                await self._runs(asked, self._service.resolve_cluster(cluster))
+            case Abort(target=target):
+                view = await self._run_named(target)
+                await self._abort(asked, view)
+            case Retry(target=target):
+                view = await self._run_named(target)
+                await self._retry(asked, view, step="")
+            case Help():
+                await self._answer(asked, notes.said(notes.helped()))
+            case _:
+                assert_never(command)
+
+    async def _run_named(self, target: str | None) -> RunView:
+        """A run by its id, or the active one of a cluster, or of the only cluster."""
+        if target is not None and target not in self._service.clusters:
+            return await self._service.find(RunId(target))
+        cluster = self._service.resolve_cluster(target)
+        view = await self._service.active(cluster)
+        if view is None:
+            raise NoActiveRun(f"There is no active run of {cluster}. Nothing was done.")
+        return view
+
+    async def _status(self, asked: Asked, cluster: ClusterName) -> None:
+        if not await self._may_look(asked):
+            return
+        message = status_card(await self._service.status(cluster))
+        try:
+            await self._talk.post(asked.channel, message)
+        except SaidNo as refusal:
+            if refusal.error not in NOT_INVITED:
+                raise
+            await self._answer(asked, notes.not_invited(message))
+
+    async def _recover(
+        self, asked: Asked, cluster: ClusterName, method: str | None, lost: tuple[str, ...]
+    ) -> None:
+        person = await self._may(asked, Deed.RECOVER)
+        if person is None:
+            return
+        result = await self._service.propose(
+            cluster,
+            by=person,
+            origin=asked.channel,
+            method=method,
+            lost=tuple(ServerName(name) for name in lost),
+        )
+        match result:
+            case RunProposed(view=view):
+                log.info("proposed", run=view.run, cluster=cluster, by=person, user=asked.caller.user_id)
+                await self._notifier.show(cluster, view.run, view.state, view.events)
+                self._nudge()
+            case Locked(holder=holder):
+                link = await self._notifier.link(cluster, holder.run)
+                await self._answer(asked, notes.locked(holder, link, now_s=self._clock.now_s()))
+            case NothingToDo(report=report):
+                await self._answer(asked, notes.nothing_to_do(report))
+            case Refused():
+                await self._answer(asked, notes.refused(result))
+            case _:
+                assert_never(result)
+
+    async def _runs(self, asked: Asked, cluster: ClusterName) -> None:
+        if not await self._may_look(asked):
+            return
+        views = await self._service.runs(cluster, limit=10)
+        links = await asyncio.gather(*(self._notifier.link(cluster, view.run) for view in views))
+        await self._answer(asked, notes.runs(cluster, zip(views, links, strict=True)))
+
+    # --- the buttons
+
+    async def _button(self, asked: Asked, name: str, value: str, body: Json) -> None:
+        if name in {REFRESH, RECOVER}:
+            cluster = self._service.resolve_cluster(value)
+            if name == REFRESH:
+                await self._refresh(asked, cluster, body)
+            else:
+                await self._recover(asked, cluster, None, ())
+            return
+        press = read_value(value)
+        if press is None or name not in {APPROVE, APPROVE_TYPED, ABORT, RETRY}:
+            await self._answer(asked, notes.said(notes.OLD_BUTTON))
+            return
+        if name == APPROVE:
+            await self._approve(asked, press)
+        elif name == APPROVE_TYPED:
+            await self._ask_names(asked, press, str(body.get("trigger_id") or ""))
+        elif name == ABORT:
+            await self._abort(asked, await self._service.find(press.run))
+        else:
+            await self._retry(asked, await self._service.find(press.run), step=press.what)
+
+    async def _refresh(self, asked: Asked, cluster: ClusterName, body: Json) -> None:
+        if not await self._may_look(asked):
+            return
+        container = body.get("container") or {}
+        message = status_card(await self._service.status(cluster))
+        try:
+            await self._talk.update(asked.channel, str(container.get("message_ts") or ""), message)
+        except SlackProblem:
+            # An ephemeral one, or one that is gone.
+            await self._answer(asked, message)
+
+    async def _ask_names(self, asked: Asked, press: Press, trigger_id: str) -> None:
+        """Open the modal at once: the trigger lives three seconds. Rights are asked before and after."""
+        if await self._may(asked, Deed.APPROVE) is None:
+            return
+        private = _Private(press, asked.channel, asked.response_url)
+        view = notes.typed_modal(press, private=msgspec.json.encode(private).decode())
+        try:
+            await self._talk.open_view(trigger_id, view)
+        except SlackProblem as problem:
+            log.warning("the modal could not be opened", problem=str(problem))
+            await self._answer(
+                asked, notes.said("Slack did not open the form in time. Nothing was approved; click again.")
+            )
+
+    async def _approve(self, asked: Asked, press: Press, *, typed: tuple[ServerName, ...] = ()) -> None:
+        # Asked afresh: whoever left the group a minute ago must not approve.
+        person = await self._may(asked, Deed.APPROVE, fresh=True)
+        if person is None:
+            return
+        view = await self._service.find(press.run)
+        result = await self._service.approve(
+            view.cluster,
+            view.run,
+            by=person,
+            gate=press.what,
+            digest_prefix=press.digest_prefix,
+            typed=typed,
+        )
+        if isinstance(result, Rejected):
+            log.warning("an approval did not count", run=press.run, by=person, reason=result.reason)
+            await self._answer(asked, notes.told(result.reason))
+            return
+        log.info("approved", run=press.run, gate=press.what, by=person, user=asked.caller.user_id)
+        await self._show(result.view)
+
+    async def _abort(self, asked: Asked, view: RunView) -> None:
+        person = await self._may(asked, Deed.ABORT, fresh=True, run=view)
+        if person is None:
+            return
+        result = await self._service.abort(view.cluster, view.run, by=person)
+        if isinstance(result, Rejected):
+            await self._answer(asked, notes.told(result.reason))
+            return
+        log.info("aborted", run=view.run, by=person, user=asked.caller.user_id)
+        await self._show(result.view)
+
+    async def _retry(self, asked: Asked, view: RunView, *, step: str) -> None:
+        person = await self._may(asked, Deed.RETRY, fresh=True, run=view)
+        if person is None:
+            return
+        result = await self._service.retry(view.cluster, view.run, by=person, step=step)
+        if isinstance(result, Rejected):
+            await self._answer(asked, notes.told(result.reason))
+            return
+        log.info("retry chosen", run=view.run, by=person, user=asked.caller.user_id)
+        await self._show(result.view)
+
+    async def _show(self, view: RunView) -> None:
+        await self._notifier.show(view.cluster, view.run, view.state, view.events)
+        self._nudge()
+
+
+class NoActiveRun(RecoveryError):
+    """There is nothing to abort or to retry."""
+
+
+class _Private(msgspec.Struct, frozen=True):
+    """What a modal carries: the button that opened it, and how its person is answered."""
+
+    press: Press
+    channel: str
+    response_url: str
+
+
+def _read_private(text: str) -> _Private | None:
+    try:
+        return msgspec.json.decode(text, type=_Private)
+    except msgspec.MsgspecError:
+        return None
+
+
+def _caller(body: Json) -> Caller:
+    user = body.get("user") or {}
+    team = body.get("team") or {}
+    return Caller(
+        user_id=str(user.get("id") or body.get("user_id") or ""),
+        # The user's own workspace counts, not the one of the channel.
+        team_id=str(user.get("team_id") or body.get("team_id") or team.get("id") or ""),
+        enterprise_id=str(body.get("enterprise_id") or (body.get("enterprise") or {}).get("id") or ""),
+    )
+
+
+def _asked_by_command(body: Json) -> Asked:
+    caller = _caller(body)
+    return Asked(
+        caller=caller,
+        channel=str(body.get("channel_id") or ""),
+        response_url=str(body.get("response_url") or ""),
+        key=f"command:{body.get('trigger_id')}",
+    )
+
+
+def _asked_by_click(body: Json, action: Json) -> Asked:
+    container = body.get("container") or {}
+    caller = _caller(body)
+    return Asked(
+        caller=caller,
+        channel=str(container.get("channel_id") or (body.get("channel") or {}).get("id") or ""),
+        response_url=str(body.get("response_url") or ""),
+        key=f"click:{container.get('message_ts')}:{action.get('action_id')}:{action.get('action_ts')}:"
+        f"{caller.user_id}",
+    )

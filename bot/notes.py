@@ -1,0 +1,129 @@
+"""Short answers to one person: locked, refused, denied, stale, lists of runs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from bot.blocks import Block, Message, context, esc, finalize, modal, section, typed_input
+from bot.buttons import TYPED_BLOCK, TYPED_MODAL, Press
+from bot.commands import NAME, usage
+from bot.wording import duration, phase, progress, situation_mark, utc
+from recovery.model import ClusterName, ServerName
+from recovery.plan import Refusal
+from recovery.service import Refused, RunView, StatusReport
+
+OLD_BUTTON = (
+    "This button is from an old message, or one that this version of the bot does not know. Nothing was done. "
+    f"Type `{NAME} status` for how things are now."
+)
+
+
+def said(text: str) -> Message:
+    """Our own words (mrkdwn) as a message."""
+    return finalize(text, [section(text)])
+
+
+def told(text: str) -> Message:
+    """A message for people that may carry foreign names: shown as plain words."""
+    return finalize(text, [section(esc(text))])
+
+
+def helped() -> str:
+    """The answer to help."""
+    return (
+        "I look after Consul clusters that lost their leader. I change nothing that was not approved.\n"
+        f"```\n{usage()}\n```"
+    )
+
+
+def locked(holder: RunView, link: str, *, now_s: float) -> Message:
+    """Another run has the cluster's lock."""
+    state = holder.state
+    text = (
+        f"🔒 *{esc(holder.cluster)} is already being recovered:* run {link} by {esc(state.requested_by)}, "
+        f"{phase(state)}, {progress(state)}, since {duration(now_s - state.proposed_s)}. Nothing was started."
+    )
+    return finalize(f"{holder.cluster} is already being recovered (run {holder.run})", [section(text)])
+
+
+def refused(answer: Refused) -> Message:
+    """No plan is safe: why, and what to do instead."""
+    refusal: Refusal = answer.refusal
+    headline = f"{situation_mark(answer.report.diagnosis)} No plan for {answer.report.cluster}"
+    return finalize(
+        headline,
+        [
+            section(f"*{esc(headline)}:* nothing was done."),
+            section("\n".join(f"• {esc(reason)}" for reason in refusal.reasons)),
+            section(f"*Next:* {esc(refusal.next_step)}"),
+        ],
+    )
+
+
+def nothing_to_do(report: StatusReport) -> Message:
+    """The cluster is healthy."""
+    headline = report.diagnosis.headline
+    return finalize(
+        headline, [section(f"🟢 *{esc(headline)}.* There is nothing to recover. Nothing was done.")]
+    )
+
+
+def proposed(view: RunView, link: str) -> Message:
+    """Tells the requester where the plan is."""
+    text = f"⏳ The plan is {link}. Nothing is changed before it is approved."
+    return finalize(f"Recovery {view.run} of {view.cluster} waits for approval", [section(text)])
+
+
+def runs(cluster: ClusterName, views: Iterable[tuple[RunView, str]]) -> Message:
+    """The newest runs, a line each."""
+    lines = [
+        f"• {link}: {phase(view.state)}, {esc(view.state.plan.procedure)}, asked for by "
+        f"{esc(view.state.requested_by)} at {utc(view.state.proposed_s)}"
+        for view, link in views
+    ]
+    text = f"Runs of {cluster}" if lines else f"There was no run of {cluster} yet."
+    return finalize(text, [section(f"*{esc(text)}*"), *([section("\n".join(lines))] if lines else [])])
+
+
+def not_invited(message: Message) -> Message:
+    """What should have been posted, to one person, with how to invite the bot."""
+    hint = context("Only you see this: I am not in this channel. Invite me: `/invite` and my name.")
+    return finalize(message.text, [*(block for block in message.blocks if block["type"] != "actions"), hint])
+
+
+def broken(error_id: str) -> Message:
+    """A fault of ours."""
+    return said(
+        f"⚠️ Something went wrong in the bot itself (error `{error_id}`). Nothing was done that is not on the "
+        "card. The bot's log has the details under this id."
+    )
+
+
+def typed_modal(press: Press, *, private: str) -> Block:
+    """The modal in which the names of servers that cannot be fenced are typed."""
+    return modal(
+        title="Approve recovery",
+        submit="Approve",
+        callback_id=TYPED_MODAL,
+        private=private,
+        blocks=[
+            section(
+                f"Run *{esc(press.run)}*. These servers cannot be reached, so nothing keeps them from coming "
+                "back but your word. If one of them does come back with the old data, there are *two "
+                "clusters*. Type each name to say that it is gone for good."
+            ),
+            *(
+                typed_input(block_id=f"{TYPED_BLOCK}{name}", label=f"Type {name}", hint=f"exactly: {name}")
+                for name in press.typed
+            ),
+        ],
+    )
+
+
+def typing_errors(wanted: Iterable[ServerName], typed: dict[str, str]) -> dict[str, str]:
+    """What was typed wrong, by block id."""
+    return {
+        f"{TYPED_BLOCK}{name}": f"Type exactly {name}, or cancel. Nothing was approved."
+        for name in wanted
+        if typed.get(f"{TYPED_BLOCK}{name}", "").strip() != name
+    }

@@ -1,0 +1,327 @@
+"""Shows runs in Slack: one live card a run, an append-only thread, people called when they must decide.
+
+Rules, because a failed post must never stop a run:
+- show() only notes what is newest and returns; a task of each run does the talking, and never raises.
+- Latest wins. Nothing is queued: what is shown is made from the journal at the moment of sending, and the
+  card remembers (in the store) up to which event its thread has told the story.
+- At most one update in two seconds, at once when people are asked or the run ends. Slack allows some 50
+  updates a minute for the whole workspace (docs.slack.dev, chat.update is tier 3).
+- Any process can go on: where the card is lies in the store, and only one process at a time may post it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+import structlog
+
+from bot.blocks import Message, esc
+from bot.run_card import Look, run_card
+from bot.talk import Gone, SaidNo, SlackProblem, Talk, Throttled
+from bot.thread import Mentions, answered_post, ask_post, end_post, question, thread_lines
+from bot.wording import Phase, phase
+from recovery.errors import RecoveryError
+from recovery.journal import Event, RunState, fold
+from recovery.model import ClusterName, RunId
+from recovery.ports import Clock, RunStore
+from recovery.service import RunView
+
+UPDATE_EVERY_S = 2.0
+REFRESH_EVERY_S = 15.0
+"""A running step's time grows on the card although nothing happened."""
+PATIENCE_S = 30.0
+"""Where Slack says no (not invited), it is asked again after this long."""
+CLAIM_S = 20.0
+"""Whoever claimed a run's card and has not said where it is by then, has died."""
+GIVE_UP_AFTER_END_S = 600.0
+
+log = structlog.get_logger()
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """A post that asked something."""
+
+    key: str
+    ts: str
+
+
+class Card(msgspec.Struct, frozen=True):
+    """Where a run is shown, kept in the store."""
+
+    channel: str
+    ts: str
+    told: int = 0
+    """Events that the thread has told."""
+    ask: Ask | None = None
+    ended: bool = False
+    """Whether the end was told."""
+
+
+class _Track:
+    """One run that is being shown."""
+
+    def __init__(self, view: RunView) -> None:
+        self.view = view
+        self.news = asyncio.Event()
+        self.urgent = asyncio.Event()
+        self.card: Card | None = None
+        self.shown: Message | None = None
+        self.may_post = False
+        """Whether this process claimed the card, or has found it gone."""
+        self.over_since_s: float | None = None
+
+
+class _NotOurs(Exception):
+    """Another process has just claimed the card."""
+
+
+class SlackNotifier:
+    """The notifier of the engine, and where the handlers have a run shown."""
+
+    def __init__(
+        self,
+        talk: Talk,
+        *,
+        store: RunStore,
+        clock: Clock,
+        mentions: Mentions,
+        channel_of: Callable[[ClusterName], str | None],
+        units: Mapping[ClusterName, str],
+        update_every_s: float = UPDATE_EVERY_S,
+    ) -> None:
+        self._talk = talk
+        self._store = store
+        self._clock = clock
+        self._mentions = mentions
+        self._channel_of = channel_of
+        self._units = units
+        self._update_every_s = update_every_s
+        self._tracks: dict[RunId, _Track] = {}
+        self._tasks: dict[RunId, asyncio.Task[None]] = {}
+
+    async def show(self, cluster: ClusterName, run: RunId, state: RunState, events: Sequence[Event]) -> None:
+        """Note what is newest; never waits for Slack, never raises."""
+        track = self._tracks.get(run)
+        if track is None:
+            track = self._tracks[run] = _Track(RunView(cluster, run, state, tuple(events)))
+            self._tasks[run] = asyncio.create_task(self._serve(track), name=f"card of {run}")
+        elif state.length >= track.view.state.length:
+            if question(state) != question(track.view.state) or state.outcome is not None:
+                track.urgent.set()
+            track.view = RunView(cluster, run, state, track.view.events)
+        track.news.set()
+
+    async def link(self, cluster: ClusterName, run: RunId) -> str:
+        """Mrkdwn link to a run's card, or its bare id where there is none."""
+        try:
+            card = await self._recall(cluster, run)
+            if card is not None:
+                return f"<{await self._talk.permalink(card.channel, card.ts)}|{esc(run)}>"
+        except (RecoveryError, SlackProblem) as problem:
+            log.info("no link to a card", run=run, problem=str(problem))
+        return f"*{esc(run)}*"
+
+    async def close(self, *, timeout_s: float) -> None:
+        """Say what is still to be said, then stop."""
+        for track in self._tracks.values():
+            track.urgent.set()
+            track.news.set()
+        if self._tasks:
+            await asyncio.wait(set(self._tasks.values()), timeout=timeout_s)
+        for task in list(self._tasks.values()):
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    # --- one run
+
+    async def _serve(self, track: _Track) -> None:
+        bound = log.bind(run=track.view.run, cluster=track.view.cluster)
+        failures = 0
+        while True:
+            await self._news(track)
+            wait_s = self._update_every_s
+            cut_short = True
+            try:
+                await self._tell(track)
+                failures = 0
+                if track.view.state.outcome is not None and not track.news.is_set():
+                    break
+            except asyncio.CancelledError:
+                raise
+            except Exception as problem:  # noqa: BLE001 - nothing in a card may stop a recovery
+                track.news.set()
+                failures += 1
+                wait_s, cut_short = self._after(problem, track, failures)
+                bound.warning(
+                    "the run could not be shown; it goes on all the same",
+                    problem=f"{type(problem).__name__}: {problem}",
+                    # Only a fault of ours has a trace worth reading.
+                    exc_info=not isinstance(problem, SlackProblem | RecoveryError | _NotOurs),
+                )
+                if self._gave_up(track):
+                    break
+            await self._pause(track, wait_s, cut_short=cut_short)
+        self._tracks.pop(track.view.run, None)
+        self._tasks.pop(track.view.run, None)
+
+    async def _news(self, track: _Track) -> None:
+        running = phase(track.view.state) is Phase.RUNNING
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REFRESH_EVERY_S if running else None):
+                await track.news.wait()
+        track.news.clear()
+        track.urgent.clear()
+
+    def _after(self, problem: Exception, track: _Track, failures: int) -> tuple[float, bool]:
+        """How long to wait, and whether something urgent may cut that short."""
+        match problem:
+            case Throttled(wait_s=wait_s):
+                return wait_s, False
+            case Gone():
+                track.card, track.shown, track.may_post = None, None, True
+                return 0.0, False
+            case SaidNo():
+                return PATIENCE_S, True
+            case _NotOurs():
+                return self._update_every_s, False
+            case _:
+                return min(PATIENCE_S, self._update_every_s * failures), False
+
+    def _gave_up(self, track: _Track) -> bool:
+        if track.view.state.outcome is None:
+            return False
+        now_s = self._clock.monotonic_s()
+        track.over_since_s = track.over_since_s if track.over_since_s is not None else now_s
+        return now_s - track.over_since_s > GIVE_UP_AFTER_END_S
+
+    async def _pause(self, track: _Track, wait_s: float, *, cut_short: bool) -> None:
+        if not cut_short:
+            await asyncio.sleep(wait_s)
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await track.urgent.wait()
+
+    async def _tell(self, track: _Track) -> None:
+        """Bring the card, the thread and the calls up to date."""
+        view = await self._newest(track)
+        card = await self._show_card(track, view)
+        card = await self._tell_thread(track, view, card)
+        card = await self._ask(track, view, card)
+        if view.state.outcome is not None and not card.ended:
+            await self._keep(track, msgspec.structs.replace(card, ended=True))
+            await self._talk.post(
+                card.channel, end_post(view, self._mentions), thread_ts=card.ts, broadcast=True, run=view.run
+            )
+
+    async def _newest(self, track: _Track) -> RunView:
+        """The run as the store has it, or as the driver last said where the store does not answer."""
+        known = track.view
+        try:
+            events = await self._store.events(known.cluster, known.run)
+        except RecoveryError as error:
+            log.info("the journal cannot be read for the card", run=known.run, problem=str(error))
+            return known
+        if len(events) >= known.state.length:
+            track.view = RunView(known.cluster, known.run, fold(events), events)
+        return track.view
+
+    async def _show_card(self, track: _Track, view: RunView) -> Card:
+        message = run_card(view, self._look(view))
+        card = track.card
+        if card is None and not track.may_post:
+            card = await self._recall(view.cluster, view.run)
+        if card is None:
+            return await self._post_card(track, view, message)
+        track.card = card
+        if message != track.shown:
+            await self._talk.update(card.channel, card.ts, message)
+            track.shown = message
+        return card
+
+    async def _post_card(self, track: _Track, view: RunView, message: Message) -> Card:
+        channel = self._channel(view)
+        if channel is None:
+            raise SaidNo("no channel: name one for the cluster in the settings")
+        if not track.may_post and not await self._store.once(f"card:{view.run}", ttl_s=CLAIM_S):
+            raise _NotOurs
+        track.may_post = True
+        where, ts = await self._talk.post(channel, message, run=view.run)
+        track.shown, track.may_post = message, False
+        card = Card(where, ts)
+        await self._keep(track, card)
+        if view.state.replaces:
+            await self._point_here(view)
+        return card
+
+    def _channel(self, view: RunView) -> str | None:
+        """The cluster's channel, or the one where it was asked for."""
+        asked = view.state.origin if view.state.origin[:1] in {"C", "G", "D"} else None
+        return self._channel_of(view.cluster) or asked
+
+    async def _point_here(self, view: RunView) -> None:
+        """Put the link to this run on the card of the one it replaces."""
+        old = RunId(view.state.replaces)
+        try:
+            card = await self._recall(view.cluster, old)
+            events = await self._store.events(view.cluster, old)
+            if card is None or not events:
+                return
+            old_view = RunView(view.cluster, old, fold(events), events)
+            look = msgspec.structs.replace(
+                self._look(old_view), next_run=await self.link(view.cluster, view.run)
+            )
+            await self._talk.update(card.channel, card.ts, run_card(old_view, look))
+        except (RecoveryError, SlackProblem) as problem:
+            log.warning("the old card has no link to the new plan", run=old, problem=str(problem))
+
+    async def _tell_thread(self, track: _Track, view: RunView, card: Card) -> Card:
+        news = view.events[card.told :]
+        if len(view.events) < view.state.length or not news:
+            # The driver's word without the journal: the card shows it, the thread waits for the journal.
+            return card
+        message = thread_lines(news, view.state)
+        # Noted first: a line that is missing is better than one that is there twice after a lost answer.
+        told = await self._keep(track, msgspec.structs.replace(card, told=len(view.events)))
+        if message is not None:
+            try:
+                await self._talk.post(card.channel, message, thread_ts=card.ts)
+            except (Throttled, SaidNo):
+                await self._keep(track, card)
+                raise
+        return told
+
+    async def _ask(self, track: _Track, view: RunView, card: Card) -> Card:
+        key = question(view.state)
+        if card.ask is not None and card.ask.key != key:
+            with contextlib.suppress(Gone):
+                await self._talk.update(card.channel, card.ask.ts, answered_post(view, card.ask.key))
+            card = await self._keep(track, msgspec.structs.replace(card, ask=None))
+        if key and card.ask is None:
+            _, ts = await self._talk.post(
+                card.channel, ask_post(view, self._mentions), thread_ts=card.ts, run=view.run
+            )
+            card = await self._keep(track, msgspec.structs.replace(card, ask=Ask(key, ts)))
+        return card
+
+    def _look(self, view: RunView) -> Look:
+        return Look(now_s=self._clock.now_s(), unit=self._units.get(view.cluster, "consul"))
+
+    # --- where the card is
+
+    async def _recall(self, cluster: ClusterName, run: RunId) -> Card | None:
+        text = await self._store.recall(cluster, f"card:{run}")
+        return None if text is None else msgspec.json.decode(text, type=Card)
+
+    async def _keep(self, track: _Track, card: Card) -> Card:
+        track.card = card
+        try:
+            await self._store.remember(
+                track.view.cluster, f"card:{track.view.run}", msgspec.json.encode(card).decode()
+            )
+        except RecoveryError as error:
+            log.warning("where the card is could not be kept", run=track.view.run, problem=str(error))
+        return card

@@ -1,0 +1,228 @@
+"""A run's thread: one line an event, and the posts that ask people. Pure.
+
+An update of the card notifies nobody, so whenever a decision is needed a new
+post mentions people (docs.slack.dev, chat.update).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import assert_never
+
+import msgspec
+
+from bot.blocks import Block, Message, clamp, context, esc, finalize, section
+from bot.run_card import needs_line, title_of
+from bot.run_parts import ask_buttons, decision_blocks, decision_buttons, gate_blocks
+from bot.wording import Phase, count, names, phase, utc_time
+from recovery.journal import (
+    AbortChosen,
+    Approved,
+    AssumptionsFailed,
+    AssumptionsHeld,
+    AssumptionsUnknown,
+    CatalogueNoted,
+    Ended,
+    Event,
+    GateOpened,
+    LeadersSeen,
+    LeaseTaken,
+    Proposed,
+    RetryChosen,
+    RunState,
+    StepBlocked,
+    StepFailed,
+    StepInDoubt,
+    StepNotNeeded,
+    StepStarted,
+    StepVerified,
+    UndoFailed,
+    UndoStarted,
+    UndoVerified,
+)
+from recovery.model import Person
+from recovery.service import RunView
+
+MOST_LINES = 2800
+
+
+class Mentions(msgspec.Struct, frozen=True):
+    """How people are called to a decision."""
+
+    approvers: tuple[str, ...] = ()
+    """mrkdwn: ``<@U1>`` and ``<!subteam^S1>``."""
+    of: Mapping[Person, str] = {}
+    """mrkdwn of one person."""
+
+    def person(self, person: Person) -> str:
+        """Mention one person, or name them where no account is known."""
+        return self.of.get(person) or (f"<@{person}>" if _slack_id(person) else esc(person))
+
+
+def _slack_id(person: str) -> bool:
+    return person[:1] in {"U", "W"} and len(person) > 2 and person.isalnum() and person.isupper()
+
+
+def event_line(event: Event, state: RunState) -> str:
+    """What happened, in one line of plain text; "" where it says nothing to people."""
+    match event:
+        case Proposed(by=by, plan=plan):
+            return f"proposed by {by}: {plan.summary}"
+        case LeaseTaken(owner=owner, epoch=epoch):
+            return f"{owner} drives this run (epoch {epoch})"
+        case GateOpened(gate=gate):
+            known = state.gate(gate)
+            people = f", {count(known.people, 'approval')} needed" if known is not None else ""
+            return f"asked for approval of “{gate}”{people}"
+        case Approved(by=by, gate=gate, typed=typed):
+            return f"{by} approved “{gate}”" + (f", typed {names(typed)}" if typed else "")
+        case AssumptionsHeld(findings=findings):
+            return "confirmed: " + ("; ".join(findings) or "every assumption holds")
+        case AssumptionsFailed(findings=findings):
+            return "NO LONGER SO, the approval is void: " + "; ".join(findings)
+        case AssumptionsUnknown(findings=findings):
+            return "could not be seen: " + "; ".join(findings)
+        case StepNotNeeded(step=step, why=why):
+            return f"{_numbered(state, step)} not needed: {why}"
+        case StepBlocked(step=step, why=why):
+            return f"{_numbered(state, step)} BLOCKED: {why}"
+        case StepStarted(step=step, attempt=attempt):
+            again = f", attempt {attempt}" if attempt > 1 else ""
+            return f"{_numbered(state, step)} started{again}"
+        case StepVerified(step=step, evidence=evidence, resolved=resolved):
+            found = " (found done after a driver was lost)" if resolved else ""
+            return f"{_numbered(state, step)} verified{found}: {evidence}"
+        case StepFailed(step=step, why=why, lines=lines):
+            return "\n".join((f"{_numbered(state, step)} FAILED: {why}", *(f"    {line}" for line in lines)))
+        case StepInDoubt(step=step, why=why):
+            return f"{_numbered(state, step)} IN DOUBT: {why}"
+        case RetryChosen(by=by):
+            return f"{by} chose to retry"
+        case AbortChosen(by=by):
+            return f"{by} aborted"
+        case UndoStarted(step=step):
+            return f"{_numbered(state, step)} is taken back"
+        case UndoVerified(step=step):
+            return f"{_numbered(state, step)} was taken back"
+        case UndoFailed(step=step, why=why):
+            return f"{_numbered(state, step)} could NOT be taken back: {why}"
+        case CatalogueNoted(when=when, catalogue=catalogue, source=source):
+            if catalogue is None:
+                return f"catalogue {when}: unknown, nobody answered"
+            return (
+                f"catalogue {when}: {catalogue.nodes} nodes, {catalogue.services} services, "
+                f"{catalogue.sessions} sessions (says {source})"
+            )
+        case LeadersSeen(servers=servers):
+            return f"TWO LEADERS: {names(servers)}; no further step is taken"
+        case Ended(outcome=outcome):
+            return f"ended: {outcome}"
+        case _:
+            assert_never(event)
+
+
+def _numbered(state: RunState, step: str) -> str:
+    for number, planned in enumerate(state.plan.steps, 1):
+        if planned.id == step:
+            return f"step {number} ({planned.title})"
+    return step
+
+
+def thread_lines(events: tuple[Event, ...], state: RunState) -> Message | None:
+    """One post with a line for each event; the oldest go when there are too many for one post."""
+    lines = [
+        f"{utc_time(event.at_s).removesuffix(' UTC')} {line}"
+        for event in events
+        if (line := event_line(event, state))
+    ]
+    if not lines:
+        return None
+    kept: list[str] = []
+    room = MOST_LINES
+    for line in reversed(lines):
+        shown = clamp("\n".join(_quoted(part) for part in line.split("\n")), 900)
+        if len(shown) > room:
+            kept.append("… earlier lines: consul-recovery show")
+            break
+        room -= len(shown) + 1
+        kept.append(shown)
+    text = "\n".join(reversed(kept))
+    return finalize(clamp(lines[-1].split("\n")[0], 150), [section(text)])
+
+
+def _quoted(part: str) -> str:
+    return esc(part) if part == part.lstrip() else f"> {esc(part)}"
+
+
+def question(state: RunState) -> str:
+    """Names what people are asked right now; "" when nothing is asked. A new name means a new post."""
+    match phase(state):
+        case Phase.ASKING | Phase.ASKING_AGAIN:
+            gate = state.waiting_gate
+            return f"gate:{gate.id}" if gate is not None else ""
+        case Phase.DECISION:
+            if state.two_leaders:
+                return "leaders"
+            waiting = state.waiting_step
+            if waiting is None:
+                return f"doubts:{len(state.held_at)}:{state.length}" if state.doubts else ""
+            step_state = state.step_state(waiting.id)
+            return f"step:{waiting.id}:{step_state.attempt}:{step_state.status}:{step_state.ended_s:.3f}"
+        case _:
+            return ""
+
+
+def ask_post(view: RunView, mentions: Mentions) -> Message:
+    """The post that calls people to the open question."""
+    state = view.state
+    title = title_of(view)
+    blocks: list[Block] = [section(f"*{esc(title)}*\n{_called(view, mentions)}")]
+    gate = state.waiting_gate
+    match phase(state):
+        case Phase.ASKING if gate is not None:
+            blocks.append(context(needs_line(state, gate)))
+            blocks.append(section("The plan and its buttons are on the card at the top of this thread."))
+        case Phase.ASKING_AGAIN if gate is not None:
+            blocks += gate_blocks(view, gate)
+            blocks.append(context(needs_line(state, gate)))
+            blocks.append(ask_buttons(view, gate))
+        case _:
+            blocks += decision_blocks(view)
+            blocks.append(decision_buttons(view, retry=not state.two_leaders))
+    return finalize(title, blocks)
+
+
+def answered_post(view: RunView, key: str) -> Message:
+    """The same post once the question is answered: no buttons, who answered."""
+    state = view.state
+    gate = state.gate(key.removeprefix("gate:")) if key.startswith("gate:") else None
+    if gate is not None and not state.missing(gate):
+        said = f"approved by {names(state.approvers(gate.id))}"
+    elif state.aborted_by is not None:
+        said = f"aborted by {state.aborted_by}"
+    elif state.outcome is not None:
+        said = f"the run has ended ({state.outcome})"
+    else:
+        retried = [event.by for event in view.events if isinstance(event, RetryChosen)]
+        said = f"{retried[-1]} chose to retry" if retried else "answered"
+    text = f"Recovery {view.run} of {view.cluster}: {said}."
+    return finalize(text, [context(f"✔ {esc(text)}")])
+
+
+def end_post(view: RunView, mentions: Mentions) -> Message:
+    """The end, told to everybody who had a part in it."""
+    state = view.state
+    people = dict.fromkeys((state.requested_by, *(approval.by for approval in state.approvals)))
+    title = title_of(view)
+    called = " ".join(mentions.person(person) for person in people)
+    return finalize(title, [section(f"*{esc(title)}* {called}\nThe card above has the details.")])
+
+
+def _called(view: RunView, mentions: Mentions) -> str:
+    state = view.state
+    people = list(mentions.approvers)
+    if phase(state) is Phase.DECISION:
+        people.append(mentions.person(state.requested_by))
+    return " ".join(dict.fromkeys(people)) or (
+        "Nobody is named as approver: name people under `approvals.approvers` in the settings."
+    )
