@@ -1,0 +1,380 @@
+"""How each check of a plan is answered: Holds, Fails, or Unknown with the reason; never an exception.
+
+Unknown is for what could not be seen. A host that answers and shows something else is a Fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, TypeVar, assert_never
+
+from recovery import lineage
+from recovery.adapters.collect import Probe
+from recovery.adapters.consul_api import AgentSilent
+from recovery.adapters.peers_file import peers_match
+from recovery.boltdb import RaftLogUnreadable
+from recovery.errors import RecoveryError
+from recovery.model import AgentView, Fact, Fails, Holds, HostView, MemberStatus, RunId, ServerName, Unknown
+from recovery.plan import (
+    AgentFenced,
+    AgentHeld,
+    AgentRunning,
+    AgentStopped,
+    Check,
+    ClusterAnswers,
+    ConfigurationIs,
+    IsVoter,
+    LeaderElected,
+    LogIs,
+    NoLeader,
+    OneHistory,
+    PeersFileAbsent,
+    PeersFileIs,
+    Silent,
+    SnapshotSaved,
+    StateArchived,
+)
+from recovery.raftentry import LogPosition, Peer
+from recovery.raftlog import ServerLog
+
+T = TypeVar("T")
+
+_DEADLINE_S: Final = 150.0
+_BETWEEN_SAMPLES_S: Final = 0.4
+"""Two samples this far apart: a leader that is just stepping down is not taken for one."""
+
+
+async def answer(probe: Probe, check: Check, *, run: RunId) -> Fact:
+    """Answer one check now; what goes wrong on the way is an Unknown with its reason."""
+    try:
+        async with asyncio.timeout(_DEADLINE_S):
+            return await _answer(probe, check, run)
+    except (RecoveryError, AgentSilent) as fault:
+        return Unknown(str(fault))
+    except RaftLogUnreadable as damage:
+        return Unknown(f"a raft.db cannot be read: {damage.reason}")
+    except TimeoutError:
+        return Unknown(f"no answer within {_DEADLINE_S:g} s")
+
+
+async def _answer(probe: Probe, check: Check, run: RunId) -> Fact:
+    match check:
+        case AgentStopped(server):
+            return _stopped(await probe.hosts[server].look())
+        case AgentHeld(server):
+            return _held(await probe.hosts[server].look(), run)
+        case AgentRunning(server):
+            return await _running(probe, server)
+        case AgentFenced(server):
+            return _fenced(await probe.hosts[server].look())
+        case StateArchived(server):
+            archive = await probe.hosts[server].archive(run)
+            if archive.state == "good":
+                return Holds(f"{archive.path}, {archive.size} bytes, sha256 {archive.sha256}")
+            return Fails(f"the archive of run {run} is {archive.state or 'none'}")
+        case SnapshotSaved(server):
+            path = await probe.hosts[server].snapshot(run)
+            return Holds(path) if path else Fails(f"there is no stale snapshot of run {run}")
+        case PeersFileIs(server, peers):
+            return await _peers_file_is(probe, server, peers)
+        case PeersFileAbsent(server):
+            content = (await probe.hosts[server].peers_file()).content
+            return (
+                Holds("raft/peers.json is not there")
+                if content is None
+                else Fails("raft/peers.json is there")
+            )
+        case ConfigurationIs(server, peers):
+            return await _configuration_is(probe, server, peers)
+        case LeaderElected(servers, at_least):
+            return await _leader_elected(probe, servers, at_least)
+        case NoLeader(servers):
+            return await _no_leader(probe, servers)
+        case IsVoter(server):
+            return await _is_voter(probe, server)
+        case LogIs():
+            return await _log_is(probe, check)
+        case OneHistory(freshest, others):
+            return await _one_history(probe, freshest, others)
+        case Silent():
+            return await _silent(probe, check)
+        case ClusterAnswers(servers):
+            return await _cluster_answers(probe, servers)
+        case _:
+            assert_never(check)
+
+
+# --- hosts ------------------------------------------------------------------------------------------------
+
+
+def _stopped(host: HostView) -> Fact:
+    if host.running:
+        return Fails(f"process {host.main_pid} of the unit is there ({host.active_state})")
+    if host.active_state not in ("inactive", "failed"):
+        return Fails(f"the unit is {host.active_state}: systemd is about to start it")
+    return Holds(f"no process, unit {host.active_state}")
+
+
+def _held(host: HostView, run: RunId) -> Fact:
+    if host.held_by == run:
+        return Holds(f"held by {run}")
+    return Fails(f"held by {host.held_by}, not by this run" if host.held_by else "not held")
+
+
+def _fenced(host: HostView) -> Fact:
+    missing = [
+        text
+        for so, text in (
+            (host.running, f"process {host.main_pid} is there"),
+            (host.enabled, "the unit is enabled"),
+            (not host.fenced_by, "no fence is in force"),
+        )
+        if so
+    ]
+    return Fails("; ".join(missing)) if missing else Holds(f"stopped, disabled, fenced by {host.fenced_by}")
+
+
+async def _running(probe: Probe, server: ServerName) -> Fact:
+    host = await probe.hosts[server].look()
+    if not host.running:
+        return Fails(f"no process of the unit is there ({host.active_state})")
+    try:
+        view = await probe.pulse(server)
+    except AgentSilent as silent:
+        return Fails(f"process {host.main_pid} is there, but {silent}")
+    return Holds(f"process {host.main_pid}, {view.raft_state or 'it answers'}")
+
+
+async def _peers_file_is(probe: Probe, server: ServerName, peers: tuple[Peer, ...]) -> Fact:
+    file, host = await asyncio.gather(probe.hosts[server].peers_file(), probe.hosts[server].look())
+    if file.content is None:
+        return Fails("raft/peers.json is not there")
+    if not peers_match(file.content, peers):
+        return Fails("raft/peers.json lists other peers")
+    if not file.info and not before_0_7(host.version):
+        return Fails("raft/peers.info is missing: Consul would delete peers.json unread")
+    if not file.owned:
+        return Fails("raft/peers.json or peers.info does not belong to the owner of raft/")
+    return Holds(f"raft/peers.json lists {len(peers)} peers")
+
+
+def before_0_7(version: str) -> bool:
+    """Tell whether a version keeps its live peer set in peers.json, and knows no peers.info."""
+    return version.startswith("0.") and version.split(".")[1] in {"1", "2", "3", "4", "5", "6"}
+
+
+# --- agents -----------------------------------------------------------------------------------------------
+
+
+async def _each(
+    names: Iterable[ServerName], asked: Mapping[ServerName, asyncio.Task[T]]
+) -> dict[ServerName, T | str]:
+    """Wait for all; a sentence stands for the one that could not be asked."""
+    found: dict[ServerName, T | str] = {}
+    for name in names:
+        try:
+            found[name] = await asked[name]
+        except (RecoveryError, AgentSilent) as fault:
+            found[name] = str(fault)
+    return found
+
+
+async def pulses(probe: Probe, names: Sequence[ServerName]) -> dict[ServerName, AgentView | str]:
+    """Ask several agents at once what they answer at once; a sentence stands for one that is silent."""
+    return await _each(names, {name: asyncio.create_task(probe.pulse(name)) for name in names})
+
+
+async def looks(probe: Probe, names: Sequence[ServerName]) -> dict[ServerName, HostView | str]:
+    """Look at several hosts at once; a sentence stands for one that cannot be reached."""
+    return await _each(names, {name: asyncio.create_task(probe.hosts[name].look()) for name in names})
+
+
+def views_of(found: Mapping[ServerName, AgentView | str]) -> dict[ServerName, AgentView]:
+    """Keep those that answered."""
+    return {name: view for name, view in found.items() if isinstance(view, AgentView)}
+
+
+def leaders_of(found: Mapping[ServerName, AgentView | str]) -> tuple[ServerName, ...]:
+    """Name those that name themselves leader."""
+    return tuple(name for name, view in views_of(found).items() if view.names_itself_leader)
+
+
+async def _configuration_is(probe: Probe, server: ServerName, peers: tuple[Peer, ...]) -> Fact:
+    host = await probe.hosts[server].look()
+    if not host.running:
+        return Fails(f"the agent is stopped ({host.active_state})")
+    view = await probe.pulse(server)
+    if not view.configuration and view.withheld:
+        return Unknown("; ".join(view.withheld))
+    wanted = {peer.id for peer in peers if peer.voter}
+    found = {peer.id for peer in view.configuration if peer.voter}
+    if wanted == found:
+        return Holds(f"{len(found)} voters: {', '.join(sorted(found))}")
+    return Fails(f"its voters are {', '.join(sorted(found)) or 'none'}")
+
+
+async def _leader_elected(
+    probe: Probe, servers: tuple[ServerName, ...], at_least: LogPosition | None
+) -> Fact:
+    first = await pulses(probe, servers)
+    before = leaders_of(first)
+    if len(before) == 1:
+        await asyncio.sleep(_BETWEEN_SAMPLES_S)
+        second = await pulses(probe, servers)
+    else:
+        second = first
+    now = leaders_of(second)
+    if len(now) > 1:
+        return Fails(f"{' and '.join(now)} name themselves leader at once")
+    if len(now) == 1 and now == before:
+        last = views_of(second)[now[0]].last
+        if at_least is not None and (last is None or last < at_least):
+            return Fails(
+                f"{now[0]} leads, but its log ends at {_position(last)}, before {_position(at_least)}"
+            )
+        return Holds(f"{now[0]} names itself leader, its log ends at {_position(last)}")
+    silent = [f"{name}: {view}" for name, view in second.items() if isinstance(view, str)]
+    if now or not silent:
+        return Fails(f"{now[0]} has just become leader" if now else "no server names itself leader")
+    return Unknown("; ".join(silent))
+
+
+def _position(last: LogPosition | None) -> str:
+    return "nothing" if last is None else f"term {last.term}, index {last.index}"
+
+
+async def _no_leader(probe: Probe, servers: tuple[ServerName, ...]) -> Fact:
+    found, hosts = await asyncio.gather(pulses(probe, servers), looks(probe, servers))
+    leaders = leaders_of(found)
+    if leaders:
+        return Fails(f"{' and '.join(leaders)} names itself leader")
+    for name in servers:
+        host, view = hosts[name], found[name]
+        if isinstance(host, str):
+            return Unknown(host)
+        if host.running and isinstance(view, str):
+            return Unknown(f"{name} runs, but {view}")
+    return Holds("no server names itself leader")
+
+
+async def _is_voter(probe: Probe, server: ServerName) -> Fact:
+    names = tuple(each.name for each in probe.spec.servers)
+    found = await pulses(probe, names)
+    own = found[server]
+    if isinstance(own, str):
+        return Unknown(own)
+    leaders = leaders_of(found)
+    if len(leaders) != 1:
+        return Fails("no server names itself leader" if not leaders else f"{' and '.join(leaders)} both lead")
+    leading = views_of(found)[leaders[0]]
+    if not leading.configuration:
+        return Unknown(
+            f"the leader {leaders[0]} does not tell its configuration: {'; '.join(leading.withheld)}"
+        )
+    address = next((member.address for member in own.members if member.name == own.node_name), "")
+    voters = {peer for peer in leading.configuration if peer.voter}
+    if own.node_id and own.node_id in {peer.id for peer in voters}:
+        return Holds(f"a voter in the configuration of the leader {leaders[0]}")
+    # Below protocol 3 the id in the configuration is the address.
+    if address and address in {_host(peer.address) for peer in voters if peer.id == peer.address}:
+        return Holds(f"a peer in the configuration of the leader {leaders[0]}")
+    return Fails(f"not a voter in the configuration of the leader {leaders[0]}")
+
+
+def _host(address: str) -> str:
+    return address.rpartition(":")[0].strip("[]")
+
+
+async def _cluster_answers(probe: Probe, servers: tuple[ServerName, ...]) -> Fact:
+    async def read(name: ServerName) -> tuple[int, str]:
+        async with probe.agent(name) as agent:
+            return await agent.consistent_read()
+
+    found = await _each(servers, {name: asyncio.create_task(read(name)) for name in servers})
+    for name, reply in found.items():
+        if isinstance(reply, tuple) and reply[0] == 200:
+            return Holds(f"{name} answered a consistent read")
+    silent = [f"{name}: {reply}" for name, reply in found.items() if isinstance(reply, str)]
+    if silent:
+        return Unknown("; ".join(silent))
+    said = (
+        f"{name}: {reply[0]} {reply[1].strip()[:80]}"
+        for name, reply in found.items()
+        if isinstance(reply, tuple)
+    )
+    return Fails("; ".join(said))
+
+
+# --- logs and claims --------------------------------------------------------------------------------------
+
+
+async def _log_is(probe: Probe, check: LogIs) -> Fact:
+    host = await probe.hosts[check.server].look()
+    if host.running:
+        return Fails(f"the agent runs (process {host.main_pid}) and may write to its log")
+    # Below 0.7.3 there are no node ids; the address stands for them.
+    if host.node_id and host.node_id != check.node_id and ":" not in check.node_id:
+        return Fails(f"the host now carries the node id {host.node_id}")
+    stored = await probe.stored(check.server, host)
+    if isinstance(stored, str):
+        return Unknown(stored)
+    if stored.last == check.last:
+        return Holds(f"its log ends at {_position(stored.last)}")
+    return Fails(f"its log ends at {_position(stored.last)}, not at {_position(check.last)}")
+
+
+async def _one_history(probe: Probe, freshest: ServerName, others: tuple[ServerName, ...]) -> Fact:
+    names = tuple(dict.fromkeys((freshest, *others)))
+    logs: dict[ServerName, ServerLog] = dict(
+        zip(names, await asyncio.gather(*(probe.server_log(name) for name in names)), strict=True)
+    )
+    fresh = logs[freshest]
+    told: list[str] = []
+    for name in names[1:]:
+        stale = logs[name]
+        if stale.last is None:
+            told.append(f"{name} is blank")
+            continue
+        if fresh.last is None or fresh.last < stale.last:
+            return Fails(f"{name} ends at {_position(stale.last)}, past {freshest}")
+        found = await probe.read(lineage.compare(fresh, stale))
+        match found:
+            case lineage.OneHistory(common, dropped, missing):
+                told.append(
+                    f"{name} is alike up to index {common.index}, {dropped} dropped, {missing} missing"
+                )
+            case lineage.TwoHistories(evidence):
+                return Fails(f"{freshest} and {name}: {evidence}")
+            case lineage.LineageUnknown(reason):
+                return Unknown(f"{freshest} and {name}: {reason}")
+            case _:
+                assert_never(found)
+    return Holds("; ".join(told) or "there is only one log")
+
+
+async def _silent(probe: Probe, check: Silent) -> Fact:
+    names = tuple(each.name for each in probe.spec.servers)
+    hosts = await looks(probe, names)
+    reached = {name: host for name, host in hosts.items() if isinstance(host, HostView)}
+    if not reached:
+        return Unknown("no host of the cluster answers, so nobody could see it alive")
+    for name, host in reached.items():
+        if host.node_id != check.node_id:
+            continue
+        if host.running:
+            return Fails(f"{name} runs with this node id")
+        if not host.held_by and not host.fenced_by:
+            return Fails(f"{name} carries this node id and nothing keeps it from starting")
+    running = tuple(name for name, host in reached.items() if host.running)
+    for name, view in views_of(await pulses(probe, running)).items():
+        if view.node_id == check.node_id:
+            return Fails(f"{name} runs with this node id")
+        for member in view.members:
+            # Before 0.7.3 members have no id; the address is all there is then.
+            same = (
+                member.node_id == check.node_id if member.node_id else member.address == _host(check.address)
+            )
+            if same and member.server and member.status is MemberStatus.ALIVE:
+                return Fails(f"{name} sees it alive in gossip as {member.name} at {member.address}")
+    return Holds(f"no sign of it at {', '.join(reached)}")

@@ -1,0 +1,171 @@
+"""The cluster's hosts and agents, as the engine sees them (ports.World): checks and actions become calls."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable
+from typing import Final, assert_never
+
+from recovery.adapters.checks import answer, before_0_7, leaders_of, looks, pulses
+from recovery.adapters.collect import Probe
+from recovery.adapters.consul_api import AgentAccess, AgentSilent
+from recovery.adapters.host_commands import HostAccess
+from recovery.adapters.journal_lines import telling
+from recovery.adapters.peers_file import peers_json
+from recovery.adapters.ssh import SshPool
+from recovery.errors import HostRefused, HostUnreachable, RecoveryError
+from recovery.model import (
+    ClusterObservation,
+    ClusterSpec,
+    Fact,
+    Fails,
+    Holds,
+    HostView,
+    RunId,
+    ServerName,
+    Unknown,
+)
+from recovery.plan import (
+    Action,
+    ArchiveState,
+    Check,
+    FenceAgent,
+    HoldAgent,
+    JoinGossip,
+    LiftFence,
+    Observe,
+    ReleaseHold,
+    RemovePeers,
+    SaveSnapshot,
+    StartAgent,
+    StopAgent,
+    WritePeers,
+)
+from recovery.ports import ActKey
+
+_JOURNAL_LINES: Final = 300
+
+
+class ClusterWorld:
+    """One cluster's world. The pool may be shared by several; whoever made it closes it."""
+
+    def __init__(
+        self,
+        spec: ClusterSpec,
+        *,
+        pool: SshPool,
+        host: HostAccess,
+        agent: AgentAccess,
+        now_s: Callable[[], float] = time.time,
+    ) -> None:
+        self._probe = Probe(spec, pool=pool, host=host, agent=agent)
+        self._names = tuple(server.name for server in spec.servers)
+        self._agent = agent
+        self._now_s = now_s
+
+    async def observe(self) -> ClusterObservation:
+        """Look at every server in parallel; what cannot be seen is in the observation, never raised."""
+        return await self._probe.observe(now_s=self._now_s)
+
+    async def check(self, check: Check, *, run: RunId) -> Fact:
+        """Answer one question now; never raises."""
+        return await answer(self._probe, check, run=run)
+
+    async def perform(self, action: Action, *, key: ActKey, timeout_s: float) -> str:
+        """Do it, and give one line of evidence.
+
+        Raises HostRefused (nothing was changed), HostUnreachable (nothing was sent)
+        or InDoubt (cut off: it may have happened).
+        """
+        match action:
+            case SaveSnapshot(server):
+                token = self._agent.token.reveal() if self._agent.token else ""
+                return await self._act(server, "snapshot", key, timeout_s, self._agent.url, payload=token)
+            case HoldAgent(server):
+                return await self._act(server, "hold", key, timeout_s)
+            case ReleaseHold(server):
+                return await self._act(server, "release", key, timeout_s)
+            case StopAgent(server):
+                return await self._act(server, "stop", key, timeout_s)
+            case StartAgent(server):
+                return await self._act(server, "start", key, timeout_s)
+            case ArchiveState(server):
+                return await self._act(server, "archive", key, timeout_s)
+            case FenceAgent(server):
+                return await self._act(server, "fence", key, timeout_s)
+            case LiftFence(server):
+                return await self._act(server, "lift", key, timeout_s)
+            case WritePeers():
+                return await self._write_peers(action, key, timeout_s)
+            case RemovePeers(server):
+                return await self._act(server, "remove-peers", key, timeout_s)
+            case JoinGossip(server, addresses):
+                return await self._join(server, addresses)
+            case Observe():
+                return "nothing to do; the checks are waited for"
+            case _:
+                assert_never(action)
+
+    async def _act(
+        self, server: ServerName, verb: str, key: ActKey, timeout_s: float, *extra: str, payload: str = ""
+    ) -> str:
+        return await self._probe.hosts[server].act(verb, key, *extra, payload=payload, timeout_s=timeout_s)
+
+    async def _write_peers(self, action: WritePeers, key: ActKey, timeout_s: float) -> str:
+        host = await self._probe.hosts[action.server].look()
+        # Where peers.json is the live file a peers.info must not be made: an upgrade would take both for a recovery.
+        info = "no-info" if before_0_7(host.version) else "info"
+        content = peers_json(action.peers, raft_protocol=action.raft_protocol)
+        payload = base64.b64encode(content.encode()).decode()
+        return await self._act(action.server, "write-peers", key, timeout_s, info, payload=payload)
+
+    async def _join(self, server: ServerName, addresses: tuple[str, ...]) -> str:
+        joined: list[str] = []
+        problems: list[str] = []
+        try:
+            async with self._probe.agent(server) as agent:
+                for address in addresses:
+                    reply = await agent.join(address)
+                    if reply.code == 200:
+                        joined.append(address)
+                    else:
+                        problems.append(f"{address}: {reply.code} {reply.body.strip()[:120]}")
+        except AgentSilent as silent:
+            raise HostUnreachable(
+                f"{server}: {silent}. Nothing was joined; joining is harmless to repeat."
+            ) from None
+        if not joined:
+            raise HostRefused(
+                f"{server}: no address could be joined ({'; '.join(problems) or 'none was given'}). "
+                "Nothing was changed. Check port 8301 between the servers and the gossip keys."
+            )
+        return f"joined {', '.join(joined)}" + (f"; not {'; '.join(problems)}" if problems else "")
+
+    async def receipt(self, action: Action, *, key: ActKey) -> Fact:
+        """Whether the host's receipt says that this try was done: Holds, Fails (no receipt) or Unknown."""
+        match action:
+            case JoinGossip() | Observe():
+                return Fails("it leaves no receipt; doing it again does no harm")
+            case _:
+                try:
+                    done = await self._probe.hosts[action.server].receipt(key)
+                except RecoveryError as fault:
+                    return Unknown(str(fault))
+                return Holds("the host has a receipt") if done else Fails("the host has no receipt")
+
+    async def explain(self, server: ServerName) -> tuple[str, ...]:
+        """Give the last telling lines of a server's journal, secrets removed; empty where there are none."""
+        try:
+            return telling(await self._probe.hosts[server].journal(_JOURNAL_LINES))
+        except RecoveryError as fault:
+            return (str(fault),)
+
+    async def highest_epoch(self) -> int:
+        """Give the highest epoch that any reached host has seen; 0 if none."""
+        found = await looks(self._probe, self._names)
+        return max((host.epoch for host in found.values() if isinstance(host, HostView)), default=0)
+
+    async def leaders(self) -> tuple[ServerName, ...]:
+        """Name the servers that name themselves leader right now; those that do not answer are left out."""
+        return leaders_of(await pulses(self._probe, self._names))
