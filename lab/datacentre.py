@@ -244,6 +244,11 @@ class Lab:
         raise LabError(f"The lab has no host named {name}; it has: {known}.")
 
     @property
+    def has_hosts(self) -> bool:
+        """Tell whether the lab has any host now."""
+        return bool(self._state.hosts)
+
+    @property
     def cluster(self) -> Cluster:
         """The cluster on the hosts as they are now; raises LabError before `up`."""
         return Cluster(

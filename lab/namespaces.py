@@ -76,8 +76,7 @@ def tcp_socket_in(network: Path) -> socket.socket:
     A socket stays in the namespace it was made in, so the calling thread is only there for the one call.
     """
     with _inside(network):
-        made = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    return made
+        return socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
 
 
 def listening_socket_in(network: Path, *, address: str, port: int) -> socket.socket:

@@ -84,7 +84,7 @@ def _mounts_below(folder: Path) -> list[Path]:
 
 
 def _kill_inhabitants(mounts: list[Path]) -> None:
-    networks = {os.stat(mount).st_ino for mount in mounts if mount.is_file()}
+    networks = {mount.stat().st_ino for mount in mounts if mount.is_file()}
     doomed = [pid for pid in _processes_in(networks) if pid != os.getpid()]
     for pid in doomed:
         try:
