@@ -58,7 +58,7 @@ from recovery.journal import (
     fold,
 )
 from recovery.model import ClusterName, Fact, Fails, Holds, RunId, ServerName, Unknown
-from recovery.plan import Check, Risk, Step, Undo
+from recovery.plan import Check, LogIs, OneHistory, Risk, Silent, Step, Undo
 from recovery.ports import ActKey, Clock, Lease, LeaseHeld, Notifier, RunStore, World
 
 LEASE_TTL_S = 10.0
@@ -298,14 +298,24 @@ class Driver:
     async def _check_assumptions(self) -> None:
         deadline_s = self._clock.monotonic_s() + ASSUMPTION_PATIENCE_S
         while True:
-            facts = await self._check_all(self._state.plan.assumptions)
-            failed = tuple(fact.observed for fact in facts if isinstance(fact, Fails))
+            assumed = self._state.plan.assumptions
+            facts = await self._check_all(assumed)
+            about = [f"{_subject(check)}: " for check in assumed]
+            failed = tuple(
+                who + fact.observed for who, fact in zip(about, facts, strict=True) if isinstance(fact, Fails)
+            )
             if failed:
                 await self._record(AssumptionsFailed(at_s=self._clock.now_s(), findings=failed))
                 return
-            unknown = tuple(fact.reason for fact in facts if isinstance(fact, Unknown))
+            unknown = tuple(
+                who + fact.reason for who, fact in zip(about, facts, strict=True) if isinstance(fact, Unknown)
+            )
             if not unknown:
-                findings = tuple(fact.evidence for fact in facts if isinstance(fact, Holds) and fact.evidence)
+                findings = tuple(
+                    who + fact.evidence
+                    for who, fact in zip(about, facts, strict=True)
+                    if isinstance(fact, Holds) and fact.evidence
+                )
                 await self._record(AssumptionsHeld(at_s=self._clock.now_s(), findings=findings))
                 return
             if self._clock.monotonic_s() >= deadline_s:
@@ -390,6 +400,19 @@ class Driver:
         for event in new:
             self._state = apply(self._state, event)
         return new
+
+
+def _subject(check: Check) -> str:
+    """Whom an assumption is about, for the line that a person reads."""
+    match check:
+        case LogIs(server=server):
+            return server
+        case Silent(name=name):
+            return f"lost {name}"
+        case OneHistory(freshest=freshest, others=others):
+            return ", ".join((freshest, *others))
+        case _:
+            return type(check).__name__
 
 
 def _all_hold(facts: Sequence[Fact]) -> str | None:

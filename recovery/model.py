@@ -123,7 +123,10 @@ class AgentView(msgspec.Struct, frozen=True, kw_only=True):
     raft_state: str = ""
     term: int = 0
     last: LogPosition | None = None
-    """The larger of last log and last snapshot: last_log_index is 0 right after a recovery."""
+    """The larger of last log and last snapshot: last_log_index is 0 right after a recovery.
+
+    Index 0 is a blank server; None is a server that did not tell.
+    """
     commit_index: int = 0
     configuration: tuple[Peer, ...] = ()
     """latest_configuration of agent/self; empty where it was not given."""

@@ -16,7 +16,7 @@ from recovery.diagnosis import Diagnosis, ElectionInProgress, Healthy, diagnose
 from recovery.errors import OutOfDate, RecoveryError
 from recovery.journal import AbortChosen, Approved, Event, Proposed, RetryChosen, RunState, fold
 from recovery.model import ClusterName, ClusterObservation, ClusterSpec, Person, RunId, ServerName
-from recovery.plan import Refusal
+from recovery.plan import Proposal, Refusal
 from recovery.policy import ApprovalPolicy, Rejected
 from recovery.ports import Clock, RunStore, World
 from recovery.procedures import propose as propose_plan
@@ -72,6 +72,13 @@ class Refused(msgspec.Struct, frozen=True):
     refusal: Refusal
 
 
+class Planned(msgspec.Struct, frozen=True):
+    """What would be proposed now; nothing was recorded."""
+
+    report: StatusReport
+    proposal: Proposal
+
+
 class Done(msgspec.Struct, frozen=True):
     """A decision was recorded."""
 
@@ -79,6 +86,7 @@ class Done(msgspec.Struct, frozen=True):
     message: str
 
 
+PlanResult = Planned | NothingToDo | Refused
 ProposeResult = RunProposed | Locked | NothingToDo | Refused
 DecisionResult = Done | Rejected
 
@@ -148,6 +156,27 @@ class RecoveryService:
             store_problem=store_problem,
         )
 
+    async def plan(
+        self, cluster: ClusterName, *, method: str | None = None, lost: tuple[ServerName, ...] = ()
+    ) -> PlanResult:
+        """Look, diagnose and plan, without the lock and without a trace: what `propose` would propose now."""
+        report = await self.status(cluster, lost=lost)
+        waited_until_s = self._clock.monotonic_s() + ELECTION_PATIENCE_S
+        while isinstance(report.diagnosis, ElectionInProgress) and self._clock.monotonic_s() < waited_until_s:
+            await self._clock.sleep(1.0)
+            report = await self.status(cluster, lost=lost)
+        if isinstance(report.diagnosis, Healthy):
+            return NothingToDo(report)
+        answer = propose_plan(
+            report.observation,
+            report.diagnosis,
+            lost=lost,
+            method=method,
+        )
+        if isinstance(answer, Refusal):
+            return Refused(report, answer)
+        return Planned(report, answer)
+
     async def propose(
         self,
         cluster: ClusterName,
@@ -165,34 +194,23 @@ class RecoveryService:
         holder = await self.active(cluster)
         if holder is not None:
             return Locked(holder)
-        report = await self.status(cluster, lost=lost)
-        waited_until_s = self._clock.monotonic_s() + ELECTION_PATIENCE_S
-        while isinstance(report.diagnosis, ElectionInProgress) and self._clock.monotonic_s() < waited_until_s:
-            await self._clock.sleep(1.0)
-            report = await self.status(cluster, lost=lost)
-        if isinstance(report.diagnosis, Healthy):
-            return NothingToDo(report)
-        answer = propose_plan(
-            report.observation,
-            report.diagnosis,
-            lost=lost,
-            method=method,
-        )
-        if isinstance(answer, Refusal):
-            return Refused(report, answer)
+        answer = await self.plan(cluster, method=method, lost=lost)
+        if not isinstance(answer, Planned):
+            return answer
+        proposal = answer.proposal
         run = self._new_id()
         event = Proposed(
             at_s=self._clock.now_s(),
             by=by,
-            plan=answer.plan,
-            report=answer.report,
-            gates=policy.gates_of(answer.plan, self._approval),
+            plan=proposal.plan,
+            report=proposal.report,
+            gates=policy.gates_of(proposal.plan, self._approval),
             origin=origin,
             replaces=replaces,
         )
         winner = await self._store.propose(cluster, run, event)
         view = await self.show(cluster, winner)
-        return RunProposed(view, report.diagnosis) if winner == run else Locked(view)
+        return RunProposed(view, answer.report.diagnosis) if winner == run else Locked(view)
 
     async def approve(
         self,

@@ -150,7 +150,7 @@ def with_stats(view: AgentView, stats: Stats) -> AgentView:
         raft_protocol=_number(raft, "protocol_version"),
         raft_state=raft.get("state", ""),
         term=_number(raft, "term"),
-        last=last if last.index else None,
+        last=last if "last_log_index" in raft else None,
         commit_index=_number(raft, "commit_index"),
         configuration=configuration,
     )

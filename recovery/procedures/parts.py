@@ -90,14 +90,14 @@ def stop(server: ServerName) -> Step:
     )
 
 
-def archive(server: ServerName) -> Step:
-    """The only way back from what is irreversible."""
+def archive(server: ServerName, *, fenced: bool = False) -> Step:
+    """The only way back from what is irreversible; before it, nothing can start the server."""
     return Step(
         id=StepId(f"archive-{server}"),
         title=f"Archive raft/, serf/ and the configuration of {server}, on {server} itself",
         risk=Risk.REVERSIBLE,
         targets=(server,),
-        before=(AgentStopped(server), AgentHeld(server)),
+        before=(AgentStopped(server), AgentFenced(server) if fenced else AgentHeld(server)),
         action=ArchiveState(server),
         after=(StateArchived(server),),
         rollback=NothingToUndo("an archive is kept until somebody deletes it"),

@@ -171,7 +171,8 @@ def _plan(
     steps += [parts.hold(name) for name in touched]
     steps += [parts.stop(name) for name in touched]
     steps += [parts.fence(name, why=why) for name, why in fenced]
-    steps += [parts.archive(name) for name in (*touched, *(name for name, _ in fenced))]
+    steps += [parts.archive(name) for name in touched]
+    steps += [parts.archive(name, fenced=True) for name, _ in fenced]
     steps += [_write(name, peers, version, touched) for name in sorted(ranked)]
     for name in first:
         steps.append(
