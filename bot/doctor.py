@@ -1,0 +1,116 @@
+"""The doctor: each step of the set-up checked, with one message and the next thing to do.
+
+It changes nothing and asks only what the bot itself will ask. What reaches
+outside is passed in (:class:`Probes`); no secret is in any finding.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bot.doctor_hosts import HostTime, Observe, check_hosts
+from bot.doctor_slack import SlackProbe, check_slack
+from bot.finding import Finding, failed, ok, warning
+from config.values import PrivateRedis, Settings
+from recovery.errors import RecoveryError, SettingsProblem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probes:
+    """What the doctor looks with."""
+
+    slack: SlackProbe
+    persistence: Callable[[], Awaitable[Sequence[str]]]
+    """Open the store and give a sentence for each setting of Redis that can lose a run; raises RecoveryError."""
+    observe: Observe
+    host_time_s: HostTime
+    now_s: Callable[[], float]
+
+
+def settings_refused(problem: SettingsProblem, *, path: Path) -> tuple[Finding, ...]:
+    """What there is to say when the settings could not be loaded: nothing else can be looked at then."""
+    return (
+        failed(
+            "settings", str(path), str(problem), next_step="Correct the settings, then run the doctor again."
+        ),
+    )
+
+
+async def run_doctor(settings: Settings, probes: Probes) -> list[Finding]:
+    """Check every step of the set-up, in the order in which a person sets it up."""
+    slack, redis, hosts = await asyncio.gather(
+        check_slack(settings, probes.slack),
+        _check_redis(settings, probes.persistence),
+        check_hosts(settings, observe=probes.observe, host_time_s=probes.host_time_s, now_s=probes.now_s),
+    )
+    return [
+        ok(
+            "settings",
+            str(settings.source),
+            f"read; clusters: {', '.join(c.name for c in settings.clusters)}",
+        ),
+        *check_secret_files(settings.secret_files),
+        *slack,
+        *redis,
+        *hosts,
+    ]
+
+
+def check_secret_files(paths: Sequence[Path]) -> list[Finding]:
+    """Whether each file with a secret is there and readable by this user alone."""
+    return [_check_secret_file(path) for path in paths]
+
+
+def _check_secret_file(path: Path) -> Finding:
+    try:
+        status = path.stat()
+    except OSError as error:
+        return failed(
+            "secrets",
+            str(path),
+            f"cannot be read ({error.strerror})",
+            next_step="Put the file there for the bot's user, mode 0600, or correct its path in the settings.",
+        )
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        return failed(
+            "secrets",
+            str(path),
+            f"other users can reach it (mode {stat.S_IMODE(status.st_mode):04o})",
+            next_step=f"Run: chmod 600 {path}",
+        )
+    if status.st_uid != os.geteuid():
+        return failed(
+            "secrets",
+            str(path),
+            f"belongs to user id {status.st_uid}, and we are {os.geteuid()}",
+            next_step=f"Run the doctor as the bot's user, or: chown $(id -u) {path}",
+        )
+    return ok("secrets", str(path), "readable by this user only")
+
+
+async def _check_redis(
+    settings: Settings, persistence: Callable[[], Awaitable[Sequence[str]]]
+) -> list[Finding]:
+    subject = "private" if isinstance(settings.redis, PrivateRedis) else "server"
+    try:
+        warnings = await persistence()
+    except RecoveryError as error:
+        return [
+            failed(
+                "redis",
+                subject,
+                str(error),
+                next_step="Without Redis the bot starts no run; correct this first.",
+            )
+        ]
+    if not warnings:
+        return [ok("redis", subject, "answers, and keeps what it is told")]
+    return [
+        warning("redis", subject, text, next_step="Change it before a run depends on it.")
+        for text in warnings
+    ]
