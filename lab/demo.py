@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import socket
 import sys
 import time
 from pathlib import Path
@@ -18,10 +19,9 @@ from rich.console import Console
 from lab.bot_process import BotProcess
 from lab.bot_settings import write_settings
 from lab.errors import LabError
-from lab.lab import Lab
+from lab.datacentre import Lab
 from lab.slack.server import LocalSlack
 from lab.slack.workspace import Message
-from lab.namespaces import listen_loopback
 
 PORT = 8765
 KEY, VALUE = "demo/before-the-disaster", "still here"
@@ -166,13 +166,22 @@ class Demo:
         )
 
 
+def _page_socket(lab: Lab) -> socket.socket:
+    """The usual port, so that a bookmark works; any other one if somebody has it."""
+    try:
+        return lab.listen_outside(PORT)
+    except (OSError, LabError):
+        return lab.listen_outside()
+
+
 async def main(*, play_by_hand: bool) -> int:
     """Play; 0 when everything was as it should be."""
     console = Console(soft_wrap=True)
-    outside = listen_loopback(PORT)
     async with Lab.create(name="demo") as lab:
         lab.enter()
-        async with LocalSlack(sockets=[outside, listen_loopback(0)]) as slack:
+        # The page is for a browser on the machine, so its socket is opened in the machine's own network.
+        sockets = [_page_socket(lab), socket.create_server(("127.0.0.1", 0))]
+        async with LocalSlack(sockets=sockets) as slack:
             console.print(f"\n[bold]Watch it in a browser: {slack.public_url}/[/]\n", highlight=False)
             demo = Demo(lab, slack, lab.folder / "bot", console)
             bot = await demo.start()
