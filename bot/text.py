@@ -1,0 +1,254 @@
+"""The same values as in Slack, as plain text for a terminal. Pure.
+
+Foreign text (names, journal lines) loses its control characters: a terminal
+obeys escape sequences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from bot import by_hand
+from bot.run_card import left_lines, title_of
+from bot.thread import event_line
+from bot.wording import (
+    RISK_WORD,
+    STEP_MARK,
+    STEP_WORD,
+    Phase,
+    approvals_needed,
+    catalogue_change,
+    count,
+    duration,
+    leader_back_s,
+    leader_of,
+    names,
+    phase,
+    progress,
+    ranking_rows,
+    rows,
+    server_rows,
+    situation_mark,
+    table,
+    touched,
+    utc,
+    utc_time,
+    way_back,
+)
+from recovery.diagnosis import Healthy
+from recovery.journal import Event, Gate, RunState, StepStatus, left_behind
+from recovery.plan import Plan, PlanReport, Refusal, Risk
+from recovery.service import RunView, StatusReport
+
+
+def clean(text: str) -> str:
+    """Foreign text without control characters."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def _lines(*parts: str | Iterable[str]) -> str:
+    flat: list[str] = []
+    for part in parts:
+        flat += [part] if isinstance(part, str) else list(part)
+    return "\n".join(clean(line) for line in flat)
+
+
+def status(report: StatusReport) -> str:
+    """The verdict, the servers and what to do."""
+    diagnosis = report.diagnosis
+    reached = sum(server.reached for server in report.observation.servers)
+    parts: list[str] = [
+        f"{situation_mark(diagnosis)} {diagnosis.headline}",
+        "",
+        *(f"  {line}" for line in table(server_rows(report.observation.servers))),
+        "",
+    ]
+    if not isinstance(diagnosis, Healthy):
+        parts += [
+            "Seen:",
+            *(f"  - {line}" for line in diagnosis.evidence),
+            "",
+            f"Next: {diagnosis.advice}",
+            "",
+        ]
+    parts.append(
+        f"{reached} of {count(len(report.observation.servers), 'host')} answered, "
+        f"{utc(report.observation.taken_at_s)}, took {report.took_s:.1f} s"
+    )
+    if report.store_problem:
+        parts.append(f"Runs cannot be shown: {report.store_problem}")
+    if report.active is not None:
+        active = report.active
+        parts.append(
+            f"Run {active.run} by {active.state.requested_by}: {phase(active.state)}, {progress(active.state)}"
+        )
+    return _lines(parts)
+
+
+def plan(proposed: Plan, report: PlanReport) -> str:
+    """A plan, with everything an approver decides on."""
+    parts: list[str] = [f"Plan ({proposed.procedure}) for {proposed.cluster}: {proposed.summary}"]
+    if report.findings:
+        parts += ["", "Why:", *(f"  - {line}" for line in report.findings)]
+    if len(report.ranking) > 1:
+        parts += [
+            "",
+            "Who holds how much of the log:",
+            *(f"  {line}" for line in table(ranking_rows(report.ranking))),
+        ]
+    if proposed.claims:
+        parts += ["", "You say these are gone for good:"]
+        parts += [
+            f"  - {claim.server} (id {claim.node_id[:8]}, {claim.address})"
+            + ("" if claim.fenced else ": cannot be fenced, its name must be typed to approve")
+            for claim in proposed.claims
+        ]
+    if proposed.warnings:
+        parts += ["", "Know before you approve:", *(f"  ! {warning}" for warning in proposed.warnings)]
+    parts += ["", "Steps:"]
+    parts += [
+        f"  {row.numbers:>5}  {row.title}  [{RISK_WORD[row.risk]}{', may fail' if row.optional else ''}]"
+        for row in rows(proposed)
+    ]
+    parts += ["", touched(proposed), way_back(proposed), f"Digest: {proposed.digest()[:12]}"]
+    return _lines(parts)
+
+
+def refusal(answer: Refusal) -> str:
+    """Why there is no plan, and what to do instead."""
+    return _lines(
+        "No plan; nothing was done:",
+        (f"  - {reason}" for reason in answer.reasons),
+        f"Next: {answer.next_step}",
+    )
+
+
+def steps(state: RunState, *, now_s: float) -> str:
+    """The steps with where they stand."""
+    lines = []
+    for row in rows(state.plan, state.steps):
+        tail = STEP_WORD[row.status]
+        if row.status in {StepStatus.DOING, StepStatus.UNDOING} and row.began_s:
+            tail += f" {duration(now_s - row.began_s)} of at most {duration(row.timeout_s)}"
+        elif row.status is StepStatus.DONE and row.took_s is not None:
+            tail += f" {duration(row.took_s)}"
+        lines.append(f"  {STEP_MARK[row.status]} {row.numbers:>5}  {row.title}  {tail}".rstrip())
+        if row.detail and row.status not in {StepStatus.DONE, StepStatus.NOT_NEEDED, StepStatus.TODO}:
+            lines.append(f"            {row.detail}")
+    return _lines(lines)
+
+
+def run(view: RunView, *, now_s: float, unit: str) -> str:
+    """A run as it stands: the verdict, its steps, and what a person can or must do."""
+    state = view.state
+    parts = [title_of(view), f"  asked for by {state.requested_by}, {utc(state.proposed_s)}", ""]
+    where = phase(state)
+    match where:
+        case Phase.ASKING:
+            parts += [plan(state.plan, state.report), ""]
+        case _:
+            parts += [steps(state, now_s=now_s), ""]
+    gate = state.waiting_gate
+    if gate is not None:
+        parts += asked(view, gate)
+    if where is Phase.DECISION:
+        parts += _decision(view)
+    if where is Phase.RECOVERED:
+        parts += recovered(view)
+    if where in {Phase.ABORTED, Phase.EXPIRED, Phase.VOID}:
+        parts += given_up(view, unit=unit)
+    return "\n".join(part if "\n" in part else clean(part) for part in parts).rstrip()
+
+
+def asked(view: RunView, gate: Gate) -> list[str]:
+    """The open question, and how to answer it from here."""
+    state = view.state
+    opened = next(entry for entry in state.opened if entry.gate == gate.id)
+    lines = []
+    if opened.findings:
+        lines += ["Confirmed just now:", *(f"  - {line}" for line in opened.findings)]
+    if state.index_of(gate.before) > 0:
+        step = state.plan.steps[state.index_of(gate.before)]
+        lines.append(f"The next step is {RISK_WORD[step.risk]}: {step.title}")
+        lines += [f"  ! {warning}" for warning in state.plan.warnings if step.risk is Risk.IRREVERSIBLE]
+    until_s = opened.at_s + gate.expires_after_s
+    lines += [
+        f"{approvals_needed(state, gate)}; expires {utc_time(until_s)}",
+        f"  to approve: consul-recovery approve {view.run}",
+        f"  to abort:   consul-recovery abort {view.run}",
+    ]
+    return lines
+
+
+def _decision(view: RunView) -> list[str]:
+    state = view.state
+    waiting = state.waiting_step
+    lines = []
+    if state.two_leaders:
+        lines.append(f"{names(state.two_leaders)} name themselves leader at the same time; no step is taken.")
+    elif waiting is not None:
+        step_state = state.step_state(waiting.id)
+        lines.append(f"{waiting.title}: {step_state.status}. {step_state.detail}")
+        lines += [f"    {line}" for line in step_state.lines]
+    lines += [f"  could not be seen: {line}" for line in state.doubts]
+    lines += [
+        "Nothing more happens until somebody decides:",
+        f"  consul-recovery retry {view.run}",
+        f"  consul-recovery abort {view.run}",
+    ]
+    return lines
+
+
+def recovered(view: RunView) -> list[str]:
+    """What a run that ended well leaves."""
+    state = view.state
+    lines = []
+    if leader := leader_of(state):
+        lines.append(f"Leader: {leader}")
+    if (back_s := leader_back_s(state)) is not None:
+        lines.append(f"A leader was back {duration(back_s)} after this recovery was asked for.")
+    if any(step.risk is Risk.IRREVERSIBLE for step in state.plan.steps):
+        lines.append(catalogue_change(state))
+    lines += [f"Could be lost: {warning}" for warning in state.plan.warnings if "lost" in warning]
+    return lines
+
+
+def given_up(view: RunView, *, unit: str) -> list[str]:
+    """What a run that was given up leaves behind, and how to go on by hand."""
+    state = view.state
+    lines = [f"Changed since it was planned: {line}" for line in state.void]
+    if not left_behind(state):
+        return [*lines, "Nothing was changed on any server, and nothing is left behind."]
+    lines += ["Left behind:", *(f"  - {line}" for line in left_lines(state))]
+    rest = by_hand.remaining(state, unit=unit)
+    if rest:
+        lines += ["The rest of the plan by hand, in this order:", *(f"  {line}" for line in rest)]
+    undo = by_hand.undoing(state, unit=unit)
+    if undo:
+        lines += ["Or back to where it was, by hand:", *(f"  {line}" for line in undo)]
+    return lines
+
+
+def events(known: Iterable[Event], state: RunState) -> str:
+    """A line for each event."""
+    return _lines(
+        f"{utc_time(event.at_s)} {part}"
+        for event in known
+        for part in event_line(event, state).split("\n")
+        if part
+    )
+
+
+def run_list(views: Iterable[RunView]) -> str:
+    """The newest runs, a line each."""
+    lines = table(
+        (
+            view.run,
+            str(phase(view.state)),
+            view.state.plan.procedure,
+            view.state.requested_by,
+            utc(view.state.proposed_s),
+        )
+        for view in views
+    )
+    return _lines(lines) if lines else "There was no run yet."
