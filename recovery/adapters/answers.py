@@ -78,11 +78,12 @@ def parse_members(body: str) -> tuple[Member, ...]:
 
 
 def _member(each: Mapping[str, Any]) -> Member:
-    tags = each.get("Tags") or {}
+    tags = _object(each.get("Tags"))
+    status = each.get("Status")
     return Member(
         name=str(each.get("Name", "")),
         address=str(each.get("Addr", "")),
-        status=_STATUS.get(each.get("Status", 0), MemberStatus.NONE),
+        status=_STATUS.get(status, MemberStatus.NONE) if isinstance(status, int) else MemberStatus.NONE,
         server=tags.get("role") == "consul",
         node_id=str(tags.get("id", "")).lower(),
         datacenter=str(tags.get("dc", "")),
@@ -111,9 +112,9 @@ def with_self(view: AgentView, body: str) -> AgentView:
     value = parse_json(body)
     if not isinstance(value, dict):
         return view
-    config: Mapping[str, Any] = value.get("Config") or {}
+    config = _object(value.get("Config"))
     # From 1.0 on most of Config is in DebugConfig.
-    settings: Mapping[str, Any] = {**config, **(value.get("DebugConfig") or {})}
+    settings = {**config, **_object(value.get("DebugConfig"))}
     leave = settings.get("LeaveOnTerm")
     expect = settings.get("BootstrapExpect")
     found = _VERSION.match(str(config.get("Version", "")))
@@ -126,13 +127,15 @@ def with_self(view: AgentView, body: str) -> AgentView:
         leave_on_terminate=leave if isinstance(leave, bool) else None,
         bootstrap_expect=expect if isinstance(expect, int) else 0,
     )
-    stats = value.get("Stats")
-    return with_stats(view, stats) if isinstance(stats, dict) else view
+    sections = _object(value.get("Stats"))
+    return with_stats(
+        view, {name: {k: str(v) for k, v in _object(each).items()} for name, each in sections.items()}
+    )
 
 
 def with_stats(view: AgentView, stats: Stats) -> AgentView:
     """Add Raft's numbers. Without a `raft` section (a client agent) the view stays as it is."""
-    raft = stats.get("raft") or {}
+    raft = stats.get("raft", {})
     if not raft:
         return view
     last = max(
@@ -145,8 +148,8 @@ def with_stats(view: AgentView, stats: Stats) -> AgentView:
         configuration = tuple(Peer(address, address, voter=True) for address in view.peers)
     return msgspec.structs.replace(
         view,
-        names_itself_leader=(stats.get("consul") or {}).get("leader") == "true",
-        version=view.version or (stats.get("build") or {}).get("version", ""),
+        names_itself_leader=stats.get("consul", {}).get("leader") == "true",
+        version=view.version or stats.get("build", {}).get("version", ""),
         raft_protocol=_number(raft, "protocol_version"),
         raft_state=raft.get("state", ""),
         term=_number(raft, "term"),
@@ -156,6 +159,10 @@ def with_stats(view: AgentView, stats: Stats) -> AgentView:
     )
 
 
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
 def _number(section: Mapping[str, str], name: str) -> int:
     value = section.get(name, "")
-    return int(value) if value.isdecimal() else 0
+    return int(value) if value.isascii() and value.isdecimal() else 0

@@ -71,7 +71,7 @@ class Lines(msgspec.Struct, frozen=True):
     def number(self, name: str, default: int = 0) -> int:
         """Give a whole number; the default when it is missing or no number."""
         value = self.text(name)
-        return int(value) if value.lstrip("-").isdecimal() else default
+        return int(value) if value.isascii() and value.lstrip("-").isdecimal() else default
 
     def has(self, name: str) -> bool:
         """Tell whether the name is there."""

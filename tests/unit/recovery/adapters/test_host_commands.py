@@ -1,0 +1,146 @@
+"""How a call of host.sh is written, and what its endings mean."""
+
+import subprocess
+from dataclasses import dataclass, field
+
+import pytest
+
+from recovery.adapters.consul_api import AgentAccess, Secret
+from recovery.adapters.host_commands import Host, HostAccess, parse_lines, parse_look, script
+from recovery.errors import HostRefused, HostUnreachable, InDoubt
+from recovery.model import RunId
+from recovery.plan import StepId
+from recovery.ports import ActKey
+
+KEY = ActKey(RunId("r1"), StepId("stop-s1"), 2, "do", "bot@host:1", 7)
+
+
+@dataclass(frozen=True)
+class Ended:
+    status: int
+    stdout: bytes = b""
+    stderr: str = ""
+
+
+@dataclass
+class FakeRunner:
+    ended: Ended | Exception
+    commands: list[str] = field(default_factory=list)
+    stdin: bytes = b""
+
+    async def run(self, host: str, command: str, *, stdin: bytes, timeout_s: float) -> Ended:
+        self.commands.append(command)
+        self.stdin = stdin
+        if isinstance(self.ended, Exception):
+            raise self.ended
+        return self.ended
+
+
+def host_with(
+    ended: Ended | Exception, *, user: str = "recovery", installed: bool = False
+) -> tuple[Host, FakeRunner]:
+    runner = FakeRunner(ended)
+    return Host(runner, "10.0.0.1", HostAccess(user=user, installed=installed)), runner
+
+
+async def test_streamed_arguments_and_payload_stand_in_stdin_only() -> None:
+    """Nothing of a call shows in the remote command line."""
+    host, runner = host_with(Ended(0, b"evidence done\n"))
+    assert await host.act("snapshot", KEY, "http://127.0.0.1:8500", payload="se'cret", timeout_s=5) == "done"
+    assert runner.commands == ["sudo -n /bin/sh -s"]
+    head = runner.stdin.split(b"\n#!/bin/sh", 1)[0].decode()
+    assert "set -- snapshot consul.service r1 stop-s1 2 do bot@host:1 7 http://127.0.0.1:8500" in head
+    assert "PAYLOAD='se'\"'\"'cret'" in head
+    assert runner.stdin.endswith(script())
+
+
+async def test_installed_only_the_payload_stands_in_stdin() -> None:
+    """The installed program gets its arguments as arguments, and what may be secret on stdin."""
+    host, runner = host_with(Ended(0, b"evidence done\n"), installed=True)
+    await host.act("snapshot", KEY, payload="secret", timeout_s=5)
+    (command,) = runner.commands
+    assert command.startswith("sudo -n /usr/local/sbin/consul-recovery-host snapshot consul.service r1 ")
+    assert "secret" not in command
+    assert runner.stdin == b"secret"
+
+
+async def test_root_needs_no_sudo() -> None:
+    """Hosts without sudo are reached as root."""
+    host, runner = host_with(Ended(0), user="root")
+    await host.look()
+    assert runner.commands == ["/bin/sh -s"]
+
+
+async def test_a_receipt_that_was_there_is_told() -> None:
+    """A try that the host has done before is not told as if it was done now."""
+    host, _ = host_with(Ended(0, b"skipped yes\nevidence stopped\n"))
+    assert await host.act("stop", KEY, timeout_s=5) == "done before: stopped"
+
+
+@pytest.mark.parametrize("status", range(64, 70))
+async def test_a_refusal_says_why_and_that_nothing_was_changed(status: int) -> None:
+    """Exit status 64 to 69 come before any change."""
+    host, _ = host_with(Ended(status, stderr="a newer driver was here"))
+    with pytest.raises(HostRefused, match=r"a newer driver was here\. Nothing was changed"):
+        await host.act("stop", KEY, timeout_s=5)
+
+
+@pytest.mark.parametrize("status", [70, 1, 2, 127, 255])
+async def test_every_other_ending_is_in_doubt(status: int) -> None:
+    """What is not known to be a refusal may have changed something."""
+    host, _ = host_with(Ended(status, stderr="systemctl failed"))
+    with pytest.raises(InDoubt, match="systemctl failed"):
+        await host.act("stop", KEY, timeout_s=5)
+
+
+@pytest.mark.parametrize(
+    "complaint",
+    [
+        "sudo: a password is required",
+        "Sorry, user recovery may not run sudo on s1.",
+        "recovery is not in the sudoers file.",
+        "sh: 1: sudo: not found",
+    ],
+)
+async def test_without_sudo_the_message_has_the_line_to_add(complaint: str) -> None:
+    """A person can copy the line out of the message."""
+    host, _ = host_with(Ended(1, stderr=complaint))
+    with pytest.raises(HostRefused, match=r"Nothing was done.*recovery ALL=\(root\) NOPASSWD: /bin/sh -s"):
+        await host.act("stop", KEY, timeout_s=5)
+
+
+async def test_a_look_that_was_cut_off_is_unreachable_not_in_doubt() -> None:
+    """Reading changes nothing, so nothing is in doubt."""
+    host, _ = host_with(InDoubt("the connection broke"))
+    with pytest.raises(HostUnreachable, match="nothing was changed"):
+        await host.look()
+
+
+def test_a_missing_line_is_not_a_guess() -> None:
+    """What host.sh does not say is empty, -1 or None, never taken for a fact."""
+    view = parse_look(parse_lines(b"active_state inactive\nmain_pid 0\nleave_on_terminate \n"))
+    assert (view.raft_db_bytes, view.peers_json, view.leave_on_terminate) == (-1, None, None)
+    assert not view.enabled
+    assert not view.running
+
+
+def test_peers_json_of_0_6_is_seen_as_it_is() -> None:
+    """The emptied file of 0.6 is `null`, which is not the same as no file."""
+    assert parse_look(parse_lines(b"peers_json bnVsbAo=\n")).peers_json == "null\n"
+
+
+def test_a_stream_that_is_cut_off_does_nothing() -> None:
+    """sh runs what it has read: the only call in the script is its last line."""
+    text = b"set -- no-such-verb consul.service\n" + script()
+    whole = subprocess.run(["sh", "-s"], input=text, capture_output=True, check=False)
+    assert whole.returncode == 64
+    for cut in range(len(text) // 40, len(text) - len(b'main "$@" </dev/null\nexit\n'), len(text) // 40):
+        part = subprocess.run(["sh", "-s"], input=text[:cut], capture_output=True, check=False)
+        assert part.returncode != 64
+        assert part.stdout == b""
+
+
+def test_a_token_does_not_show() -> None:
+    """A repr, an f-string and the access value that holds a token show stars."""
+    access = AgentAccess(token=Secret("hush"), recovery_token=Secret("hush"))
+    assert "hush" not in f"{access} {access!r} {access.token} {access.token!r}"
