@@ -150,7 +150,7 @@ async def running_bot(
     )
     app = build_app(client, token=slack.bot_token, identity=await who_am_i(client), handlers=handlers)
     handler = AsyncSocketModeHandler(app, slack.app_token, ping_interval=2)
-    await handler.connect_async()
+    await handler.connect_async()  # type: ignore[no-untyped-call]
     await slack.wait_connected()
     driving = asyncio.create_task(supervisor.serve()) if drives else None
     try:
@@ -161,4 +161,4 @@ async def running_bot(
             driving.cancel()
             await asyncio.gather(driving, return_exceptions=True)
         await notifier.close(timeout_s=0.2)
-        await handler.close_async()
+        await handler.close_async()  # type: ignore[no-untyped-call]

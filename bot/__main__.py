@@ -1,0 +1,199 @@
+"""The bot as a service: settings -> adapters -> app, until SIGTERM.
+
+Recoveries do not wait for Slack: the supervisor drives open runs as soon as
+the store answers, also while Slack does not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+
+import aiohttp
+import structlog
+from slack_sdk.errors import SlackApiError
+from slack_sdk.web.async_client import AsyncWebClient
+
+from bot import logs
+from bot.app import Identity, build_app, who_am_i
+from bot.directory import SlackDirectory
+from bot.handlers import Handlers
+from bot.notifier import SlackNotifier
+from bot.registry import TaskRegistry
+from bot.sockets import Sockets
+from bot.talk import Talk, client_for, on_loopback
+from bot.wiring import Core, mentions_of, open_core, rules_of, secrets_of
+from config.settings import load_settings, settings_path
+from config.values import Settings, SlackSettings
+from recovery.errors import RecoveryError, SettingsProblem
+from recovery.supervisor import Supervisor
+
+DRAIN_S = 10.0
+SLACK_AGAIN_S = 5.0
+_TOKEN_FAULTS = frozenset(
+    {
+        "invalid_auth",
+        "not_authed",
+        "account_inactive",
+        "token_revoked",
+        "token_expired",
+        "not_allowed_token_type",
+        "missing_scope",
+    }
+)
+
+log = structlog.get_logger()
+
+
+def main() -> None:
+    """Run the bot; a start that cannot work ends with one message and status 1."""
+    parser = argparse.ArgumentParser(
+        prog="consul-recovery-bot", description="The Slack bot that recovers Consul clusters."
+    )
+    parser.add_argument("--settings", metavar="FILE", help="the settings file")
+    arguments = parser.parse_args()
+    try:
+        settings = load_settings(settings_path(arguments.settings, os.environ), environ=os.environ)
+        logs.configure(secrets_of(settings))
+        asyncio.run(serve(settings))
+    except RecoveryError as problem:
+        sys.stderr.write(f"{problem}\n")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT; raises RecoveryError when a start cannot work."""
+    slack = settings.slack
+    if slack is None:
+        raise SettingsProblem(
+            f"The settings in {settings.source} have no section slack; nothing was started."
+        )
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    if not settings.approvals.approvers and not settings.approvals.approver_groups:
+        log.warning("nobody can approve: name people or groups under approvals.approvers in the settings")
+    async with open_core(settings, kind="bot") as core:
+        await _check_store(core)
+        talk = Talk(client_for(token=slack.bot_token.reveal(), api_url=slack.api_url, reads=False))
+        notifier = SlackNotifier(
+            talk,
+            store=core.store,
+            clock=core.clock,
+            mentions=mentions_of(settings),
+            channel_of=settings.channel_of,
+            units=core.units,
+        )
+        supervisor = Supervisor(
+            owner=core.owner,
+            service=core.service,
+            worlds=core.worlds,
+            store=core.store,
+            notifier=notifier,
+            clock=core.clock,
+        )
+        tasks = TaskRegistry()
+        driving = asyncio.create_task(supervisor.serve(), name="supervisor")
+        front = asyncio.create_task(
+            _slack(core, slack, talk=talk, notifier=notifier, supervisor=supervisor, tasks=tasks),
+            name="slack front end",
+        )
+        stopping: asyncio.Task[object] = asyncio.create_task(stop.wait(), name="stop")
+        try:
+            log.info("started", owner=core.owner, clusters=list(core.service.clusters))
+            await asyncio.wait({driving, front, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (driving, front):
+                if task.done():
+                    task.result()
+        finally:
+            log.info("stopping")
+            await tasks.drain(timeout_s=DRAIN_S)
+            # An act under way on a host ends there by itself; its outcome is asked for by the next driver.
+            driving.cancel()
+            front.cancel()
+            stopping.cancel()
+            await asyncio.gather(driving, front, stopping, return_exceptions=True)
+            await notifier.close(timeout_s=1.0)
+
+
+async def _check_store(core: Core) -> None:
+    """Find out now, not at the first click, that the store does not answer or forgets."""
+    for cluster in core.service.clusters:
+        await core.store.active(cluster)
+    for problem in await core.store.check_persistence():
+        log.warning("redis may forget runs", problem=problem)
+
+
+async def _slack(
+    core: Core,
+    slack: SlackSettings,
+    *,
+    talk: Talk,
+    notifier: SlackNotifier,
+    supervisor: Supervisor,
+    tasks: TaskRegistry,
+) -> None:
+    """Be there for people in Slack; raises SettingsProblem where the tokens are not good."""
+    token = slack.bot_token.reveal()
+    client = client_for(token=token, api_url=slack.api_url, reads=True)
+    identity = await _identity(client, slack)
+    team = slack.team_id or identity.team_id
+    teams = frozenset(name for name in (team, identity.enterprise_id) if name)
+    handlers = Handlers(
+        service=core.service,
+        store=core.store,
+        talk=talk,
+        directory=SlackDirectory(client, clock=core.clock),
+        rules=rules_of(core.settings, teams=teams),
+        notifier=notifier,
+        tasks=tasks,
+        clock=core.clock,
+        nudge=supervisor.nudge,
+    )
+    app = build_app(client, token=token, identity=identity, handlers=handlers)
+    await Sockets(
+        app,
+        app_token=slack.app_token.reveal(),
+        clock=core.clock,
+        on_loopback=on_loopback(slack.api_url),
+    ).serve()
+
+
+async def _identity(client: AsyncWebClient, slack: SlackSettings) -> Identity:
+    """Ask Slack who we are with both tokens; waits where Slack does not answer at all."""
+    while True:
+        try:
+            identity = await who_am_i(client)
+            await client.apps_connections_open(app_token=slack.app_token.reveal())
+        except SlackApiError as refusal:
+            error = str(refusal.response.get("error", "")) if refusal.response is not None else ""
+            if error in _TOKEN_FAULTS:
+                which = (
+                    "slack.app_token" if "connections" in str(refusal.response.api_url) else "slack.bot_token"
+                )
+                raise SettingsProblem(
+                    f"Slack does not take {which} ({error}); the bot was not started. Copy the token again from "
+                    "the app's page at api.slack.com/apps; `consul-recovery doctor` checks it."
+                ) from None
+            log.warning("slack refuses, asked again", problem=error)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            log.warning("slack does not answer, asked again", problem=type(error).__name__)
+        else:
+            if slack.team_id and slack.team_id not in {identity.team_id, identity.enterprise_id}:
+                raise SettingsProblem(
+                    f"slack.team_id is {slack.team_id}, but the bot token belongs to {identity.team_id}; the bot "
+                    "was not started. Correct one of them."
+                )
+            return identity
+        with contextlib.suppress(TimeoutError):
+            await asyncio.sleep(SLACK_AGAIN_S)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""The terminal: the same use cases for the night when Slack is down.
+
+Status 0: done. 1: refused, failed, or something could not be reached. 2: wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from bot import doctor_command, logs, raft_log_command
+from bot.terminal import Terminal
+from bot.terminal_user import current_user
+from bot.wiring import open_core, rules_of, secrets_of
+from config.settings import load_settings, settings_path
+from config.values import Settings
+from recovery.errors import RecoveryError, SettingsProblem
+
+OK, FAILED, USAGE = 0, 1, 2
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run one command."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    try:
+        sys.exit(_run(arguments))
+    except RecoveryError as problem:
+        sys.stderr.write(f"{problem}\n")
+        sys.exit(FAILED)
+    except KeyboardInterrupt:
+        sys.exit(FAILED)
+    except BrokenPipeError:
+        # Somebody closed the pager; nothing is left to be told.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.command == "raft-log":
+        return raft_log_command.run(arguments.path, as_json=arguments.json, out=sys.stdout)
+    if arguments.command == "doctor":
+        path = settings_path(arguments.settings, os.environ)
+        return asyncio.run(doctor_command.run(path, as_json=arguments.json, out=sys.stdout))
+    settings = _settings(arguments)
+    # The terminal shows what matters itself; only what is wrong goes to the log.
+    logs.configure(secrets_of(settings), level=30)
+    return asyncio.run(_serve(settings, arguments))
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    """The settings, with Slack where its part is good: a terminal works without."""
+    path = settings_path(arguments.settings, os.environ)
+    try:
+        return load_settings(path, environ=os.environ)
+    except SettingsProblem:
+        return load_settings(path, environ=os.environ, slack=False)
+
+
+async def _serve(settings: Settings, arguments: argparse.Namespace) -> int:
+    async with open_core(settings, kind="terminal") as core:
+        terminal = Terminal(
+            core,
+            rules=rules_of(settings),
+            user=current_user(),
+            as_json=arguments.json,
+        )
+        match arguments.command:
+            case "status":
+                return await terminal.status(arguments.cluster)
+            case "plan":
+                return await terminal.plan(arguments.cluster, method=arguments.method, lost=arguments.lost)
+            case "recover":
+                return await terminal.recover(arguments.cluster, method=arguments.method, lost=arguments.lost)
+            case "approve":
+                return await terminal.approve(
+                    arguments.run, yes=arguments.yes, digest=arguments.digest, typed=arguments.type
+                )
+            case "abort":
+                return await terminal.abort(arguments.target)
+            case "retry":
+                return await terminal.retry(arguments.target)
+            case "runs":
+                return await terminal.runs(arguments.cluster)
+            case _:
+                return await terminal.show(arguments.run)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part for part in text.replace(";", ",").split(",") if part))
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    common.add_argument("--settings", metavar="FILE", help="the settings file")
+    common.add_argument("--json", action="store_true", help="print JSON")
+    parser = argparse.ArgumentParser(
+        prog="consul-recovery",
+        description="Recover Consul clusters that lost their leader, from a terminal.",
+        epilog="Nothing is changed on any host before it is approved.",
+        parents=[common],
+    )
+    parser.set_defaults(settings=None, json=False)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=text, description=text, parents=[common])
+
+    status = add("status", "Look at every server of a cluster.")
+    status.add_argument("cluster", nargs="?")
+    for name, text in (
+        ("plan", "Show what would be proposed, without proposing it."),
+        ("recover", "Propose a recovery, and drive it here once it is approved."),
+    ):
+        planned = add(name, text)
+        planned.add_argument("cluster", nargs="?")
+        planned.add_argument(
+            "--method", metavar="NAME", help="start or peers-json; left out: the smallest that heals"
+        )
+        planned.add_argument(
+            "--lost", type=_names, default=(), metavar="S2,S3", help="servers that are gone for good"
+        )
+    approve = add("approve", "Approve what a run asks for.")
+    approve.add_argument("run")
+    approve.add_argument("--yes", action="store_true", help="do not ask; needs --digest")
+    approve.add_argument(
+        "--digest", default="", metavar="HEX", help="the plan's digest, 6 characters or more"
+    )
+    approve.add_argument(
+        "--type",
+        action="append",
+        default=[],
+        metavar="SERVER",
+        help="a server that cannot be fenced, by name",
+    )
+    for name, text in (
+        ("abort", "Stop a run before its next step."),
+        ("retry", "Try the failed or blocked step again."),
+    ):
+        add(name, text).add_argument("target", nargs="?", metavar="RUN|CLUSTER")
+    add("runs", "List the newest runs of a cluster.").add_argument("cluster", nargs="?")
+    add("show", "Show a run with its journal.").add_argument("run")
+    add("doctor", "Check the settings and every way to Redis, Slack and the servers.")
+    add("raft-log", "Say what raft.db files hold, without Consul.").add_argument(
+        "path", nargs="+", type=Path, help="a raft.db, a raft directory or a data_dir"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    main()

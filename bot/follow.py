@@ -1,0 +1,136 @@
+"""Staying with a run in the foreground: drives it where nobody does, shows it live on a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TextIO
+
+import structlog
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from bot import text
+from bot.notifier import SlackNotifier
+from bot.talk import Talk, client_for
+from bot.wiring import Core, mentions_of
+from bot.wording import Phase, phase
+from recovery.errors import LeaseLost, RecoveryError
+from recovery.journal import Event, RunState
+from recovery.model import ClusterName, RunId
+from recovery.ports import Notifier
+from recovery.service import RunView
+from recovery.supervisor import Supervisor
+
+LOOK_EVERY_S = 1.0
+LAST_WORDS_S = 5.0
+
+log = structlog.get_logger()
+
+
+class _Silent:
+    """Shows nothing: the terminal reads the journal itself."""
+
+    async def show(self, cluster: ClusterName, run: RunId, state: RunState, events: Sequence[Event]) -> None:
+        """The run changed."""
+
+
+class Follower:
+    """Follows one run."""
+
+    def __init__(self, core: Core, *, out: TextIO, quiet: bool) -> None:
+        self._core = core
+        self._quiet = quiet
+        self._console = Console(file=out, highlight=False, markup=False, emoji=False)
+
+    async def follow(self, view: RunView, *, until_asked: bool) -> RunView:
+        """Give the run as it ended, or, with ``until_asked``, as soon as it waits for people.
+
+        The lease decides who drives: where the bot has it, this only looks.
+        """
+        slack = self._slack()
+        driving = asyncio.create_task(self._drive(view, slack or _Silent()), name=f"drive {view.run}")
+        try:
+            return await self._watch(view, until_asked=until_asked)
+        finally:
+            driving.cancel()
+            await asyncio.gather(driving, return_exceptions=True)
+            if slack is not None:
+                await slack.close(timeout_s=LAST_WORDS_S)
+
+    def _slack(self) -> SlackNotifier | None:
+        """The colleagues see in Slack what is driven from here, where Slack is set up."""
+        settings = self._core.settings
+        if settings.slack is None:
+            return None
+        token, api_url = settings.slack.bot_token.reveal(), settings.slack.api_url
+        return SlackNotifier(
+            Talk(client_for(token=token, api_url=api_url, reads=False)),
+            store=self._core.store,
+            clock=self._core.clock,
+            mentions=mentions_of(settings),
+            channel_of=settings.channel_of,
+            units=self._core.units,
+        )
+
+    async def _drive(self, view: RunView, notifier: Notifier) -> None:
+        core = self._core
+        supervisor = Supervisor(
+            owner=core.owner,
+            service=core.service,
+            worlds=core.worlds,
+            store=core.store,
+            notifier=notifier,
+            clock=core.clock,
+        )
+        while True:
+            try:
+                if await supervisor.drive(view.cluster, view.run) is not None:
+                    return
+            except LeaseLost as taken:
+                log.info("somebody else drives now", problem=str(taken))
+            except RecoveryError as problem:
+                log.warning("the run stands still and is taken up again", problem=str(problem))
+            await core.clock.sleep(LOOK_EVERY_S)
+
+    async def _watch(self, view: RunView, *, until_asked: bool) -> RunView:
+        if self._quiet or not self._console.is_terminal:
+            return await self._lines(view, until_asked=until_asked)
+        with Live(self._picture(view), console=self._console, transient=True, auto_refresh=False) as live:
+            while not _waits(view, until_asked=until_asked):
+                view = await self._next(view)
+                live.update(self._picture(view), refresh=True)
+        return view
+
+    async def _lines(self, view: RunView, *, until_asked: bool) -> RunView:
+        """Without a screen: a line for each event."""
+        told = len(view.events)
+        while True:
+            if not self._quiet and (news := view.events[told:]):
+                self._console.print(text.events(news, view.state), soft_wrap=True)
+            told = len(view.events)
+            if _waits(view, until_asked=until_asked):
+                return view
+            view = await self._next(view)
+
+    async def _next(self, view: RunView) -> RunView:
+        try:
+            await self._core.store.wait(
+                view.cluster, view.run, length=view.state.length, timeout_s=LOOK_EVERY_S
+            )
+            return await self._core.service.show(view.cluster, view.run)
+        except RecoveryError as problem:
+            log.warning("the run cannot be read just now", problem=str(problem))
+            await self._core.clock.sleep(LOOK_EVERY_S)
+            return view
+
+    def _picture(self, view: RunView) -> Text:
+        unit = self._core.units[view.cluster]
+        return Text(text.run(view, now_s=self._core.clock.now_s(), unit=unit))
+
+
+def _waits(view: RunView, *, until_asked: bool) -> bool:
+    if view.state.outcome is not None:
+        return True
+    return until_asked and phase(view.state) in {Phase.ASKING, Phase.ASKING_AGAIN, Phase.DECISION}

@@ -1,0 +1,248 @@
+"""The terminal's commands: who may, what is shown, what is asked. Slack is not needed for any of it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import TextIO, assert_never
+
+import msgspec
+
+from bot import text
+from bot.authz import Allowed, Deed, Denied, Rules, judge_terminal
+from bot.follow import Follower
+from bot.wiring import Core
+from bot.wording import Phase, phase
+from recovery.errors import RecoveryError
+from recovery.journal import Outcome
+from recovery.model import ClusterName, Person, RunId, ServerName
+from recovery.policy import Rejected
+from recovery.service import (
+    DecisionResult,
+    Locked,
+    NothingToDo,
+    Planned,
+    Refused,
+    RunProposed,
+    RunView,
+)
+
+OK, FAILED, USAGE = 0, 1, 2
+DIGEST_CHARACTERS = 6
+
+
+class NotAllowed(RecoveryError):
+    """The user of this terminal may not do that."""
+
+
+class NoActiveRun(RecoveryError):
+    """There is nothing to abort or to retry."""
+
+
+class Terminal:
+    """One command of one user."""
+
+    def __init__(
+        self,
+        core: Core,
+        *,
+        rules: Rules,
+        user: str,
+        as_json: bool,
+        out: TextIO = sys.stdout,
+        ask: Callable[[str], str] = input,
+    ) -> None:
+        self._core = core
+        self._service = core.service
+        self._rules = rules
+        self._user = user
+        self._as_json = as_json
+        self._out = out
+        self._ask = ask
+
+    # --- looking
+
+    async def status(self, cluster: str | None) -> int:
+        """Show a cluster; 0 whatever its state: looking worked."""
+        report = await self._service.status(self._service.resolve_cluster(cluster))
+        self._show("status", report, text.status(report))
+        return OK
+
+    async def plan(self, cluster: str | None, *, method: str | None, lost: tuple[str, ...]) -> int:
+        """Show what would be proposed."""
+        name = self._service.resolve_cluster(cluster)
+        answer = await self._service.plan(name, method=method, lost=_servers(lost))
+        match answer:
+            case Planned(report=report, proposal=proposal):
+                shown = f"{text.status(report)}\n\n{text.plan(proposal.plan, proposal.report)}"
+                self._show("planned", answer, shown)
+                return OK
+            case NothingToDo(report=report):
+                self._show("nothing to do", answer, text.status(report))
+                return OK
+            case Refused(report=report, refusal=refusal):
+                self._show("refused", answer, f"{text.status(report)}\n\n{text.refusal(refusal)}")
+                return FAILED
+            case _:
+                assert_never(answer)
+
+    async def runs(self, cluster: str | None) -> int:
+        """List the newest runs."""
+        views = await self._service.runs(self._service.resolve_cluster(cluster))
+        self._show("runs", views, text.run_list(views))
+        return OK
+
+    async def show(self, run: str) -> int:
+        """Show a run and its journal."""
+        view = await self._service.find(RunId(run))
+        journal = text.events(view.events, view.state)
+        self._show("run", view, f"{self._card(view)}\n\nJournal:\n{journal}")
+        return OK
+
+    # --- deciding
+
+    async def recover(self, cluster: str | None, *, method: str | None, lost: tuple[str, ...]) -> int:
+        """Propose, and stay with the run to its end."""
+        name = self._service.resolve_cluster(cluster)
+        person = self._person(Deed.RECOVER)
+        result = await self._service.propose(
+            name, by=person, origin="terminal", method=method, lost=_servers(lost)
+        )
+        match result:
+            case RunProposed(view=view):
+                self._show("proposed", result, self._card(view))
+                return await self._stay(view, until_asked=False)
+            case Locked(holder=holder):
+                self._show(
+                    "locked",
+                    result,
+                    f"{name} is already being recovered; nothing was started.\n\n{self._card(holder)}",
+                )
+                return FAILED
+            case NothingToDo(report=report):
+                self._show("nothing to do", result, text.status(report))
+                return OK
+            case Refused(report=report, refusal=refusal):
+                self._show("refused", result, f"{text.status(report)}\n\n{text.refusal(refusal)}")
+                return FAILED
+            case _:
+                assert_never(result)
+
+    async def approve(self, run: str, *, yes: bool, digest: str, typed: list[str]) -> int:
+        """Show what is asked, let the digest and the names be typed, and approve."""
+        person = self._person(Deed.APPROVE)
+        view = await self._service.find(RunId(run))
+        gate = view.state.waiting_gate
+        if gate is None:
+            raise NoActiveRun(f"Run {run} asks for no approval now ({phase(view.state)}). Nothing was done.")
+        if yes and len(digest) < DIGEST_CHARACTERS:
+            self._tell(
+                f"--yes needs --digest with at least {DIGEST_CHARACTERS} characters of the plan's digest. "
+                "Nothing was done."
+            )
+            return USAGE
+        if not yes:
+            self._tell(self._card(view))
+            self._tell("")
+            digest = digest or await self._asked(
+                f"Type the first {DIGEST_CHARACTERS} characters of the digest ({view.state.digest[:12]}) to approve: "
+            )
+            if len(digest) < DIGEST_CHARACTERS:
+                self._tell("Not approved; nothing was done.")
+                return FAILED
+            typed = typed or [
+                await self._asked(f"{name} cannot be fenced. Type its name to say it is gone for good: ")
+                for name in gate.typed
+            ]
+        result = await self._service.approve(
+            view.cluster,
+            view.run,
+            by=person,
+            gate=gate.id,
+            digest_prefix=digest.strip().lower(),
+            typed=_servers(tuple(name.strip() for name in typed)),
+        )
+        return await self._decided(result, stay=True)
+
+    async def abort(self, target: str | None) -> int:
+        """Stop a run."""
+        view = await self._run_named(target)
+        person = self._person(Deed.ABORT, run=view)
+        result = await self._service.abort(view.cluster, view.run, by=person)
+        return await self._decided(result, stay=True)
+
+    async def retry(self, target: str | None) -> int:
+        """Try the waiting step again."""
+        view = await self._run_named(target)
+        person = self._person(Deed.RETRY)
+        return await self._decided(await self._service.retry(view.cluster, view.run, by=person), stay=True)
+
+    # --- parts
+
+    def _person(self, deed: Deed, *, run: RunView | None = None) -> Person:
+        verdict = judge_terminal(self._user, deed, self._rules)
+        match verdict:
+            case Allowed(person=person):
+                return person
+            case Denied(message=message):
+                own = self._rules.terminal.get(self._user)
+                if run is not None and own is not None and own == run.state.requested_by:
+                    return own
+                raise NotAllowed(message)
+
+    async def _run_named(self, target: str | None) -> RunView:
+        if target is not None and target not in self._service.clusters:
+            return await self._service.find(RunId(target))
+        cluster: ClusterName = self._service.resolve_cluster(target)
+        view = await self._service.active(cluster)
+        if view is None:
+            raise NoActiveRun(f"There is no active run of {cluster}. Nothing was done.")
+        return view
+
+    async def _decided(self, result: DecisionResult, *, stay: bool) -> int:
+        if isinstance(result, Rejected):
+            self._show("rejected", result, result.reason)
+            return FAILED
+        self._show("done", result.view, result.message)
+        return await self._stay(result.view, until_asked=True) if stay else OK
+
+    async def _stay(self, view: RunView, *, until_asked: bool) -> int:
+        """Follow a run, and drive it where nobody else does; Ctrl-C leaves it to the bot."""
+        follower = Follower(self._core, out=self._out, quiet=self._as_json)
+        try:
+            ended = await follower.follow(view, until_asked=until_asked)
+        except asyncio.CancelledError:
+            self._tell(
+                f"\nYou left run {view.run}; it is not aborted. The bot goes on with it as soon as it sees that "
+                "nobody drives it. Where no bot runs, it stands still until `consul-recovery approve` or "
+                f"`retry` is called, or `consul-recovery abort {view.run}`."
+            )
+            raise
+        self._show("run", ended, self._card(ended))
+        if ended.state.outcome is None:
+            return OK if phase(ended.state) in {Phase.ASKING, Phase.ASKING_AGAIN} else FAILED
+        return OK if ended.state.outcome is Outcome.RECOVERED else FAILED
+
+    def _card(self, view: RunView) -> str:
+        return text.run(view, now_s=self._core.clock.now_s(), unit=self._core.units[view.cluster])
+
+    async def _asked(self, question: str) -> str:
+        try:
+            return await asyncio.to_thread(self._ask, question)
+        except EOFError:
+            return ""
+
+    def _show(self, kind: str, value: object, shown: str) -> None:
+        if self._as_json:
+            self._tell(msgspec.json.encode({"kind": kind, "value": value}).decode())
+        else:
+            self._tell(shown)
+
+    def _tell(self, line: str) -> None:
+        self._out.write(f"{line}\n")
+        self._out.flush()
+
+
+def _servers(names: tuple[str, ...]) -> tuple[ServerName, ...]:
+    return tuple(ServerName(name) for name in names)

@@ -1,0 +1,189 @@
+"""Settings -> everything that works: worlds, store, use cases, rights. Shared by both composition roots."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from bot.authz import Grant, Rules
+from bot.thread import Mentions
+from config.values import ClusterSettings, HostMode, PrivateRedis, Settings
+from recovery.adapters import consul_api
+from recovery.adapters.consul_api import AgentAccess
+from recovery.adapters.host_commands import HostAccess
+from recovery.adapters.private_redis import private_redis
+from recovery.adapters.redis_store import RedisStore, connect
+from recovery.adapters.ssh import SshAccess, SshPool
+from recovery.adapters.world import ClusterWorld
+from recovery.model import ClusterName, RunId
+from recovery.ports import World
+from recovery.service import RecoveryService
+
+# Letters and digits that nobody mistakes for each other when a run's name is read over the telephone.
+_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
+
+
+class MachineClock:
+    """The machine's own time."""
+
+    def now_s(self) -> float:
+        """Unix time."""
+        return time.time()
+
+    def monotonic_s(self) -> float:
+        """For deadlines."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await asyncio.sleep(seconds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Core:
+    """What both front ends stand on."""
+
+    settings: Settings
+    service: RecoveryService
+    worlds: Mapping[ClusterName, World]
+    store: RedisStore
+    clock: MachineClock
+    owner: str
+    """This process, as leases name it."""
+
+    @property
+    def units(self) -> Mapping[ClusterName, str]:
+        """The systemd unit of each cluster's agents."""
+        return {cluster.name: cluster.unit for cluster in self.settings.clusters}
+
+
+def new_run_id() -> RunId:
+    """A short name for a run, like ``r7f3kq``."""
+    return RunId("r" + "".join(secrets.choice(_ALPHABET) for _ in range(6)))
+
+
+def new_owner(kind: str) -> str:
+    """A name for this process that no other one has: ``bot@host-3f2a9c``."""
+    host = "".join(c if c.isalnum() or c in "._-" else "-" for c in socket.gethostname())
+    return f"{kind}@{host}-{secrets.token_hex(3)}"
+
+
+@asynccontextmanager
+async def open_core(settings: Settings, *, kind: str) -> AsyncIterator[Core]:
+    """Open the store and the SSH pool; nothing is asked of a cluster yet.
+
+    Raises SettingsProblem or StoreUnavailable where the store cannot be had.
+    """
+    async with open_store(settings) as store, open_hosts(settings) as (_, worlds):
+        clock = MachineClock()
+        yield Core(
+            settings=settings,
+            service=RecoveryService(
+                clusters={cluster.name: cluster.spec for cluster in settings.clusters},
+                worlds=worlds,
+                store=store,
+                approval=settings.approvals.policy,
+                clock=clock,
+                new_id=new_run_id,
+            ),
+            worlds=worlds,
+            store=store,
+            clock=clock,
+            owner=new_owner(kind),
+        )
+
+
+@asynccontextmanager
+async def open_store(settings: Settings) -> AsyncIterator[RedisStore]:
+    """The store of the settings; raises SettingsProblem or StoreUnavailable."""
+    redis = settings.redis
+    async with AsyncExitStack() as stack:
+        if isinstance(redis, PrivateRedis):
+            store = connect(await stack.enter_async_context(private_redis(redis.state_folder)))
+        else:
+            store = connect(
+                redis.url.reveal(),
+                username=redis.username,
+                password=redis.password.reveal() if redis.password is not None else None,
+                tls_ca_file=str(redis.tls_ca_file) if redis.tls_ca_file is not None else None,
+            )
+        stack.push_async_callback(store.aclose)
+        yield store
+
+
+@asynccontextmanager
+async def open_hosts(settings: Settings) -> AsyncIterator[tuple[SshPool, Mapping[ClusterName, World]]]:
+    """The SSH pool, and the worlds over it; no session is opened yet."""
+    pool = SshPool(
+        SshAccess(
+            user=settings.ssh.user,
+            key_path=str(settings.ssh.key_file),
+            known_hosts_path=str(settings.ssh.known_hosts_file),
+            port=settings.ssh.port,
+            connect_timeout_s=settings.ssh.connect_timeout_s,
+        )
+    )
+    try:
+        yield pool, {cluster.name: _world(settings, cluster, pool) for cluster in settings.clusters}
+    finally:
+        await pool.aclose()
+
+
+def _world(settings: Settings, cluster: ClusterSettings, pool: SshPool) -> World:
+    management, recovery = cluster.management_token, cluster.agent_recovery_token
+    return ClusterWorld(
+        cluster.spec,
+        pool=pool,
+        host=HostAccess(
+            user=settings.ssh.user,
+            unit=cluster.unit,
+            installed=settings.ssh.mode is HostMode.INSTALLED,
+        ),
+        agent=AgentAccess(
+            http_port=cluster.http.port,
+            scheme=cluster.http.scheme,
+            ca_path=str(cluster.http.ca_file) if cluster.http.ca_file is not None else "",
+            token=consul_api.Secret(management.reveal()) if management is not None else None,
+            recovery_token=consul_api.Secret(recovery.reveal()) if recovery is not None else None,
+        ),
+    )
+
+
+def rules_of(settings: Settings, *, teams: frozenset[str] = frozenset()) -> Rules:
+    """The rights of the settings; members of an approver group may also propose."""
+    approvals = settings.approvals
+    groups = frozenset(approvals.approver_groups)
+    return Rules(
+        teams=teams,
+        slack={user: person.name for person in settings.people for user in person.slack_ids},
+        terminal={user: person.name for person in settings.people for user in person.terminal_users},
+        recover=Grant(frozenset(approvals.requesters), groups, "approvals.requesters"),
+        approve=Grant(frozenset(approvals.approvers), groups, "approvals.approvers"),
+    )
+
+
+def mentions_of(settings: Settings) -> Mentions:
+    """Whom to call when a decision is needed: the approvers."""
+    of = {person.name: f"<@{person.slack_ids[0]}>" for person in settings.people if person.slack_ids}
+    named = tuple(of[person] for person in settings.approvals.approvers if person in of)
+    groups = tuple(f"<!subteam^{group}>" for group in settings.approvals.approver_groups)
+    return Mentions((*groups, *named), of)
+
+
+def secrets_of(settings: Settings) -> tuple[str, ...]:
+    """Every secret of the settings, so that none is ever logged."""
+    known = []
+    if settings.slack is not None:
+        known += [settings.slack.bot_token, settings.slack.app_token]
+    if not isinstance(settings.redis, PrivateRedis):
+        known.append(settings.redis.url)
+        if settings.redis.password is not None:
+            known.append(settings.redis.password)
+    for cluster in settings.clusters:
+        known += [token for token in (cluster.management_token, cluster.agent_recovery_token) if token]
+    return tuple(secret.reveal() for secret in known)
