@@ -69,7 +69,9 @@ class Lab:
         self.root = root
         self._state = state
         self.folder = STATE / name
-        self._outside = Path("/proc/1/ns/net")
+        # Until enter() the caller's own network is the outside; a sandbox may refuse /proc/1/ns/net.
+        self._outside = Path("/proc/thread-self/ns/net")
+        self._outside_descriptor: int | None = None
 
     # -- making, finding, taking away --------------------------------------------------------------------
 
@@ -173,6 +175,10 @@ class Lab:
         From then on only the lab is reachable. Sockets that were opened before keep working; more of them
         are had from listen_outside.
         """
+        if self._outside_descriptor is None:
+            # Never closed: the way back out is kept for as long as the process lives.
+            self._outside_descriptor = os.open(self._outside, os.O_RDONLY | os.O_CLOEXEC)
+            self._outside = Path(f"/proc/self/fd/{self._outside_descriptor}")
         enter_network(self.control)
 
     def listen_outside(self, port: int = 0) -> socket.socket:

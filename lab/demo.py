@@ -18,8 +18,8 @@ from rich.console import Console
 
 from lab.bot_process import BotProcess
 from lab.bot_settings import write_settings
-from lab.errors import LabError
 from lab.datacentre import Lab
+from lab.errors import LabError
 from lab.slack.server import LocalSlack
 from lab.slack.workspace import Message
 
@@ -170,7 +170,7 @@ def _page_socket(lab: Lab) -> socket.socket:
     """The usual port, so that a bookmark works; any other one if somebody has it."""
     try:
         return lab.listen_outside(PORT)
-    except (OSError, LabError):
+    except OSError:
         return lab.listen_outside()
 
 

@@ -97,7 +97,8 @@ def survey(observation: ClusterObservation, lost: Iterable[ServerName] = ()) -> 
     freshest = max(ranked, key=lambda pair: (pair[1].term, pair[1].index))[0] if ranked else None
     reference = observation.server(leaders[0]) if leaders else freshest
     peers = tuple(p for p in (reference.configuration if reference is not None else ()) if p.voter)
-    voters = tuple(_sight(peer, observation) for peer in peers)
+    # Raft's own order is arbitrary; people compare two messages by the names.
+    voters = tuple(sorted((_sight(peer, observation) for peer in peers), key=lambda voter: voter.name))
     named = {voter.node_id for voter in voters}
     others = tuple(s.name for s in servers if s.reached and s.node_id not in named)
     return Survey(
