@@ -25,6 +25,8 @@ from urllib.parse import urlsplit
 
 from redis import exceptions
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
 
 from recovery.adapters import redis_scripts
 from recovery.codec import decode_event, encode_event
@@ -40,7 +42,13 @@ Looking instead of subscribing: a message lost with its connection would be an
 approval that nobody sees, and one LLEN every 0.2 s costs Redis nothing.
 """
 
-_SOCKET_TIMEOUT_S = 5.0
+_SOCKET_TIMEOUT_S = 2.0
+_AGAIN = 2
+"""How often a call is sent again; the scripts know their own earlier success.
+
+All tries together stay below the life of a lease (recovery.engine), so that a
+driver that cannot renew it learns that before somebody else takes over.
+"""
 
 
 def connect(
@@ -59,7 +67,11 @@ def connect(
         options["ssl_ca_certs"] = tls_ca_file
     try:
         client = Redis.from_url(
-            url, socket_timeout=_SOCKET_TIMEOUT_S, socket_connect_timeout=_SOCKET_TIMEOUT_S, **options
+            url,
+            socket_timeout=_SOCKET_TIMEOUT_S,
+            socket_connect_timeout=_SOCKET_TIMEOUT_S,
+            retry=Retry(ExponentialBackoff(cap=0.5, base=0.1), _AGAIN),
+            **options,
         )
         address = _address(url)
     except ValueError:

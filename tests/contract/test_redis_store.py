@@ -117,6 +117,33 @@ async def test_scripts_are_loaded_again_after_redis_forgot_them(redis_socket: Pa
     await store.aclose()
 
 
+async def test_a_broken_connection_is_made_again(redis_socket: Path) -> None:
+    """A Redis that closed our connections (a restart, a firewall) costs nothing but a moment."""
+    admin, store = connect(f"unix://{redis_socket}"), connect(f"unix://{redis_socket}")
+    assert await store.active(ClusterName("cut")) is None
+    await admin._client.client_kill_filter(_type="normal", skipme=True)
+    assert await store.propose(ClusterName("cut"), R1, proposed(ClusterName("cut"))) == R1
+    for each in (admin, store):
+        await each.aclose()
+
+
+async def test_a_lease_asked_for_twice_by_one_call_is_one(redis_socket: Path) -> None:
+    """The same call sent again, because its answer was lost, gets the lease that it got; another call does not."""
+    store = connect(f"unix://{redis_socket}")
+    keys = ["consul-recovery:{twice}:lease", "consul-recovery:{twice}:epoch"]
+    for _ in range(2):
+        assert await store._take_lease(keys=keys, args=["bot-1", 60_000, 0, "nonce-1"]) == [b"ok", b"1"]
+    assert await store._take_lease(keys=keys, args=["bot-1", 60_000, 0, "nonce-2"]) == [
+        b"held",
+        b"bot-1",
+        b"1",
+    ]
+    for _ in range(2):
+        assert await store._once(keys=["consul-recovery:once:twice"], args=["nonce-1", 60_000]) == [b"ok"]
+    assert await store._once(keys=["consul-recovery:once:twice"], args=["nonce-2", 60_000]) == [b"seen"]
+    await store.aclose()
+
+
 async def test_all_keys_of_a_cluster_share_a_hash_tag(redis_socket: Path) -> None:
     """Every key carries our prefix, and a cluster's keys its name in braces, so that a script may touch them."""
     store = connect(f"unix://{redis_socket}")
