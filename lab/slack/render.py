@@ -62,11 +62,8 @@ def plain_mrkdwn(text: str, names: Mapping[str, str]) -> str:
         if target.startswith("!subteam^"):
             return label or "@" + names.get(target.removeprefix("!subteam^"), target)
         if target[:1] in ("@", "#", "!"):
-            return (
-                label
-                if target[0] == "#" and label
-                else target[0].replace("!", "@") + (label or names.get(target[1:], target[1:]))
-            )
+            sign = "#" if target[0] == "#" else "@"
+            return sign + (label or names.get(target[1:], target[1:]))
         return label or target
 
     pieces = re.split(r"(```.*?```|`[^`\n]+`)", text, flags=re.DOTALL)
