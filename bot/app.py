@@ -16,6 +16,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.commands import NAME
 from bot.handlers import Ack, Handlers, Json
+from bot.talk import client_for
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +51,12 @@ def build_app(client: AsyncWebClient, *, token: str, identity: Identity, handler
             bot_token=token,
         )
 
-    app = AsyncApp(client=client, authorize=authorize, process_before_response=False)
+    app = AsyncApp(
+        # Without a token of its own: bolt would warn that it does not use it.
+        client=client_for(token=None, api_url=client.base_url, reads=True),
+        authorize=authorize,
+        process_before_response=False,
+    )
     everything = re.compile(".*", re.DOTALL)
 
     async def on_command(ack: Ack, body: Json) -> None:

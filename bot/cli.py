@@ -27,7 +27,8 @@ OK, FAILED, USAGE = 0, 1, 2
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one command."""
     parser = _parser()
-    arguments = parser.parse_args(argv)
+    # Not set_defaults: the option may stand before or behind the command.
+    arguments = parser.parse_args(argv, argparse.Namespace(settings=None, json=False))
     try:
         sys.exit(_run(arguments))
     except RecoveryError as problem:
@@ -105,7 +106,6 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Nothing is changed on any host before it is approved.",
         parents=[common],
     )
-    parser.set_defaults(settings=None, json=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name: str, text: str) -> argparse.ArgumentParser:

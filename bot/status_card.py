@@ -5,7 +5,7 @@ from __future__ import annotations
 from bot.blocks import Block, Message, actions, button, code_block, context, date, esc, finalize, section
 from bot.buttons import RECOVER, REFRESH
 from bot.wording import count, duration, phase, progress, server_rows, situation_mark, table, utc_time
-from recovery.diagnosis import Degraded, Healthy, MajorityGone, ServersStopped, TwoLeaders
+from recovery.diagnosis import Degraded, Healthy, MajorityGone, OutOfSight, ServersStopped, TwoLeaders
 from recovery.diagnosis.evidence import server_line
 from recovery.service import StatusReport
 
@@ -17,8 +17,7 @@ def status_card(report: StatusReport, *, note: str = "") -> Message:
     diagnosis = report.diagnosis
     headline = f"{situation_mark(diagnosis)} {diagnosis.headline}"
     blocks: list[Block] = [section(f"*{esc(headline)}*")]
-    led = isinstance(diagnosis, Healthy | Degraded | TwoLeaders)
-    if not led:
+    if not isinstance(diagnosis, Healthy | Degraded | TwoLeaders | OutOfSight):
         blocks.append(section(_effect(report)))
     blocks.append(section(code_block(table(server_rows(report.observation.servers)))))
     if not isinstance(diagnosis, Healthy):

@@ -58,7 +58,7 @@ class NoAnswer(SlackProblem):
     """No answer, or a fault of Slack's: it may or may not have happened."""
 
 
-def client_for(*, token: str, api_url: str, reads: bool) -> AsyncWebClient:
+def client_for(*, token: str | None, api_url: str, reads: bool) -> AsyncWebClient:
     """A Web API client; only reads are repeated after a lost connection or a rate limit.
 
     On a loopback address the environment's proxy is not used: slack-sdk takes

@@ -110,8 +110,8 @@ def event_line(event: Event, state: RunState) -> str:
             if catalogue is None:
                 return f"catalogue {when}: unknown, nobody answered"
             return (
-                f"catalogue {when}: {catalogue.nodes} nodes, {catalogue.services} services, "
-                f"{catalogue.sessions} sessions (says {source})"
+                f"catalogue {when}: {count(catalogue.nodes, 'node')}, {count(catalogue.services, 'service')}, "
+                f"{count(catalogue.sessions, 'session')} (says {source})"
             )
         case LeadersSeen(servers=servers):
             return f"TWO LEADERS: {names(servers)}; no further step is taken"
@@ -130,9 +130,16 @@ def _numbered(state: RunState, step: str) -> str:
 
 def thread_lines(events: tuple[Event, ...], state: RunState) -> Message | None:
     """One post with a line for each event; the oldest go when there are too many for one post."""
+    settled = {
+        event.step: number
+        for number, event in enumerate(events)
+        if isinstance(event, StepVerified | StepFailed | StepInDoubt)
+    }
     lines = [
         f"{utc_time(event.at_s).removesuffix(' UTC')} {line}"
-        for event in events
+        for number, event in enumerate(events)
+        # A start whose outcome stands in the same post says nothing more.
+        if not (isinstance(event, StepStarted) and settled.get(event.step, -1) > number)
         if (line := event_line(event, state))
     ]
     if not lines:

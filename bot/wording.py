@@ -392,7 +392,10 @@ def catalogue_change(state: RunState) -> str:
 
 
 def _catalogue(catalogue: Catalogue) -> str:
-    return f"{catalogue.nodes} nodes, {catalogue.services} services, {catalogue.sessions} sessions"
+    return (
+        f"{count(catalogue.nodes, 'node')}, {count(catalogue.services, 'service')}, "
+        f"{count(catalogue.sessions, 'session')}"
+    )
 
 
 def situation_mark(diagnosis: Diagnosis) -> str:
