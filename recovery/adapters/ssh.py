@@ -65,7 +65,9 @@ class SshPool:
         """
         process = await self._start(host, command)
         try:
-            done = await asyncio.wait_for(process.communicate(stdin), timeout_s)
+            process.stdin.write(stdin)
+            process.stdin.write_eof()
+            done = await asyncio.wait_for(process.communicate(), timeout_s)
         except TimeoutError:
             process.close()
             raise InDoubt(
