@@ -137,7 +137,7 @@ class Demo:
         began_s = time.monotonic()
         self._press("bob", "Approve")
         await self._slack.click(plan, "run_approve", user="bob")
-        gate = await self.expect("waiting for approval", "irreversible", timeout_s=120)
+        gate = await self.expect("waiting for the second approval", timeout_s=120)
         self._press("bob", "Approve, and types the names of the servers that nobody can fence")
         await self._slack.click(gate, "run_approve_typed", user="bob")
         modal = await self._slack.wait(lambda: self._slack.modals("bob"), timeout_s=10)

@@ -162,8 +162,8 @@ class Driver:
                 await self._wait(5.0)
             case CheckAssumptions():
                 await self._check_assumptions()
-            case Execute(step=step, attempt=attempt):
-                await self._execute(step, attempt)
+            case Execute(steps=steps):
+                await self._execute_together(steps)
             case Resolve(step=step, attempt=attempt):
                 await self._resolve(step, attempt)
             case RollBack(step=step, undo=undo, attempt=attempt):
@@ -181,6 +181,16 @@ class Driver:
         await self._catch_up()
 
     # --- steps
+
+    async def _execute_together(self, steps: Sequence[tuple[Step, int]]) -> None:
+        """Perform neighbours at the same time; the fault of one does not cut off the others."""
+        outcomes = await asyncio.gather(
+            *(self._execute(step, attempt) for step, attempt in steps), return_exceptions=True
+        )
+        faults = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        # A fault of ours (a lost lease, a silent store) weighs more than a decision that came between.
+        for fault in sorted(faults, key=lambda fault: isinstance(fault, _Superseded)):
+            raise fault
 
     async def _execute(self, step: Step, attempt: int) -> None:
         if step.unless and (why := _all_hold(await self._check_all(step.unless))) is not None:

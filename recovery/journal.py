@@ -521,9 +521,9 @@ def _check_order(state: RunState, index: int) -> None:
     """A step starts only behind approved gates, and after every earlier step is finished or passed over."""
     step = state.plan.steps[index]
     for earlier, earlier_state in zip(state.plan.steps[:index], state.steps[:index], strict=True):
-        if earlier_state.status not in FINISHED and not (
-            earlier.optional and earlier_state.status in WAITS_FOR_PERSON
-        ):
+        beside = bool(step.together) and earlier.together == step.together
+        passed_over = earlier.optional and earlier_state.status in WAITS_FOR_PERSON
+        if earlier_state.status not in FINISHED and not passed_over and not beside:
             raise IllegalEvent(f"step {step.id} cannot start before {earlier.id} is finished")
     for gate in state.gates:
         if state.index_of(gate.before) <= index and state.missing(gate):
@@ -579,10 +579,9 @@ class CheckAssumptions(_Command, frozen=True):
 
 
 class Execute(_Command, frozen=True):
-    """Start this step."""
+    """Start these steps, all at the same time, each with the number of its try."""
 
-    step: Step
-    attempt: int
+    steps: tuple[tuple[Step, int], ...]
 
 
 class Resolve(_Command, frozen=True):
@@ -642,10 +641,24 @@ def decide(state: RunState, now_s: float) -> Command:
             case StepStatus.DOING:
                 return Resolve(step, step_state.attempt)
             case StepStatus.TODO:
-                return _gates(state, index, now_s) or Execute(step, step_state.attempt + 1)
+                return _gates(state, index, now_s) or Execute(_together(state, index))
             case _:
                 return AwaitPerson(f"{step.title}: {step_state.status}. {step_state.detail}")
     return Finish(Outcome.RECOVERED)
+
+
+def _together(state: RunState, index: int) -> tuple[tuple[Step, int], ...]:
+    """The step at ``index``, and the neighbours that may go with it; none beyond a gate."""
+    word = state.plan.steps[index].together
+    behind_gates = {gate.before for gate in state.gates}
+    chosen: list[tuple[Step, int]] = []
+    for at in range(index, len(state.steps)):
+        step, step_state = state.plan.steps[at], state.steps[at]
+        if at > index and (not word or step.together != word or step.id in behind_gates):
+            break
+        if step_state.status is StepStatus.TODO:
+            chosen.append((step, step_state.attempt + 1))
+    return tuple(chosen)
 
 
 def _gates(state: RunState, index: int, now_s: float) -> Command | None:

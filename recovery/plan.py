@@ -326,6 +326,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: int
     unless: tuple[Check, ...] = ()
     """If there are any and all hold, the step is not needed."""
+    together: str = ""
+    """Neighbouring steps with the same word are performed at the same time; "" stands alone."""
     optional: bool = False
     """A failure is noted and the run goes on (a stale snapshot that could not be had)."""
 

@@ -54,6 +54,7 @@ def save_snapshot(server: ServerName) -> Step:
         action=SaveSnapshot(server),
         after=(SnapshotSaved(server),),
         rollback=NothingToUndo("a file in the run's archive folder"),
+        together="snapshot",
         timeout_s=120,
         optional=True,
     )
@@ -70,6 +71,7 @@ def hold(server: ServerName) -> Step:
         action=HoldAgent(server),
         after=(AgentHeld(server),),
         rollback=Undo(ReleaseHold(server), ()),
+        together="hold",
         timeout_s=STOP_S,
     )
 
@@ -86,6 +88,7 @@ def stop(server: ServerName) -> Step:
         action=StopAgent(server),
         after=(AgentStopped(server),),
         rollback=Undo(StartAgent(server), (AgentRunning(server),)),
+        together="stop",
         timeout_s=STOP_S,
     )
 
@@ -101,6 +104,7 @@ def archive(server: ServerName, *, fenced: bool = False) -> Step:
         action=ArchiveState(server),
         after=(StateArchived(server),),
         rollback=NothingToUndo("an archive is kept until somebody deletes it"),
+        together="archive",
         timeout_s=ARCHIVE_S,
     )
 
@@ -116,26 +120,30 @@ def fence(server: ServerName, *, why: str) -> Step:
         action=FenceAgent(server),
         after=(AgentStopped(server), AgentFenced(server)),
         rollback=Undo(LiftFence(server), ()),
+        together="fence",
         timeout_s=STOP_S,
     )
 
 
-def start_again(server: ServerName, *, before: tuple[Check, ...] = ()) -> Step:
+def start_again(server: ServerName, *, together: str) -> Step:
     """Start a stopped agent with the data and the configuration it has."""
     return Step(
         id=StepId(f"start-{server}"),
         title=f"Start the agent of {server}",
         risk=Risk.REVERSIBLE,
         targets=(server,),
-        before=before,
+        before=(),
         action=StartAgent(server),
         after=(AgentRunning(server),),
         rollback=Undo(StopAgent(server), (AgentStopped(server),)),
+        together=together,
         timeout_s=START_S,
     )
 
 
-def start_recovered(server: ServerName, *, before: tuple[Check, ...], after: tuple[Check, ...]) -> Step:
+def start_recovered(
+    server: ServerName, *, before: tuple[Check, ...], after: tuple[Check, ...], together: str
+) -> Step:
     """Start a server that will read its peers.json: from here on the old peer set is gone."""
     return Step(
         id=StepId(f"start-{server}"),
@@ -148,6 +156,7 @@ def start_recovered(server: ServerName, *, before: tuple[Check, ...], after: tup
         rollback=CannotUndo(
             "the agent has read peers.json and compacted its log; only the archive holds the old state"
         ),
+        together=together,
         timeout_s=START_S,
     )
 
@@ -179,6 +188,7 @@ def await_voter(server: ServerName) -> Step:
         action=Observe(),
         after=(IsVoter(server),),
         rollback=NothingToUndo("only looks"),
+        together="voter",
         timeout_s=VOTER_S,
     )
 
@@ -195,6 +205,7 @@ def join(server: ServerName, addresses: tuple[str, ...]) -> Step:
         action=JoinGossip(server, addresses),
         after=(IsVoter(server),),
         rollback=NothingToUndo("gossip only; the leader decides whom it adds"),
+        together="join",
         timeout_s=VOTER_S,
     )
 

@@ -70,7 +70,7 @@ def build(
             else "Nothing was done. Mend what is named above, then ask again.",
         )
     bigger = isinstance(diagnosis, ServersStopped)
-    return Proposal(_plan(seen, survivors, lost, bigger=bigger), PlanReport(ranking=ranking(observation)))
+    return Proposal(_plan(seen, survivors, bigger=bigger), PlanReport(ranking=ranking(observation)))
 
 
 def _problems(seen: Survey, voters: tuple[VoterSight, ...], lost: tuple[ServerName, ...]) -> tuple[str, ...]:
@@ -129,9 +129,7 @@ def _version(server: ServerObservation) -> tuple[int, int] | None:
     return int(numbers[0]), int(numbers[1])
 
 
-def _plan(
-    seen: Survey, survivors: tuple[VoterSight, ...], lost: tuple[ServerName, ...], *, bigger: bool
-) -> Plan:
+def _plan(seen: Survey, survivors: tuple[VoterSight, ...], *, bigger: bool) -> Plan:
     observation = seen.observation
     ranked = sorted(
         (ServerName(voter.name) for voter in survivors),
@@ -177,7 +175,10 @@ def _plan(
     for name in first:
         steps.append(
             parts.start_recovered(
-                name, before=(PeersFileIs(name, peers),), after=(ConfigurationIs(name, peers),)
+                name,
+                before=(PeersFileIs(name, peers),),
+                after=(ConfigurationIs(name, peers),),
+                together="start-quorum",
             )
         )
     steps.append(parts.await_leader(first, at_least=newest))
@@ -187,11 +188,12 @@ def _plan(
                 name,
                 before=(PeersFileIs(name, peers),),
                 after=(ConfigurationIs(name, peers), IsVoter(name)),
+                together="start-rest",
             )
         )
     gossip = tuple(by_name[name].address.rpartition(":")[0] for name in ranked)
-    for name in blanks:
-        steps += [parts.start_again(name), parts.join(name, gossip)]
+    steps += [parts.start_again(name, together="start-new") for name in blanks]
+    steps += [parts.join(name, gossip) for name in blanks]
     steps.append(parts.verify((*ranked, *blanks)))
     claimed = claims(seen)
     assumptions: list[Check] = [
@@ -245,6 +247,7 @@ def _write(name: ServerName, peers: tuple[Peer, ...], version: int, touched: tup
         action=WritePeers(name, peers, version),
         after=(PeersFileIs(name, peers),),
         rollback=Undo(RemovePeers(name), (PeersFileAbsent(name),), on_abort=True),
+        together="write-peers",
         timeout_s=parts.STOP_S,
     )
 

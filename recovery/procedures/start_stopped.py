@@ -51,13 +51,14 @@ def build(observation: ClusterObservation, diagnosis: ServersStopped | Degraded)
         )
     everyone = tuple(server.name for server in observation.servers if server.reached)
     steps: list[Step] = []
-    for name in running_blanks:
-        steps += [parts.hold(name), parts.stop(name)]
-    steps += [parts.start_again(name) for name in first]
+    steps += [parts.hold(name) for name in running_blanks]
+    steps += [parts.stop(name) for name in running_blanks]
+    steps += [parts.start_again(name, together="start") for name in first]
     steps.append(parts.await_leader(everyone, at_least=None))
     steps += [parts.await_voter(name) for name in first]
-    for name in (*last, *running_blanks):
-        steps += [parts.start_again(name), parts.await_voter(name)]
+    newcomers = (*last, *running_blanks)
+    steps += [parts.start_again(name, together="start-new") for name in newcomers]
+    steps += [parts.await_voter(name) for name in newcomers]
     steps.append(parts.verify(everyone))
     warnings = [
         f"{server.name} is held by run {server.host.held_by}; starting releases it"
