@@ -218,7 +218,7 @@ def _given_up(view: RunView, look: Look, where: Phase) -> list[Block]:
                 "*What changed since it was planned:*\n" + "\n".join(f"• {esc(line)}" for line in state.void)
             )
         )
-        blocks.append(section(f"*The new plan:* {look.next_run or 'is being made and follows here.'}"))
+        blocks.append(section(_new_plan(view, look)))
     done = [
         index
         for index, step_state in enumerate(state.steps, 1)
@@ -238,13 +238,24 @@ def _given_up(view: RunView, look: Look, where: Phase) -> list[Block]:
     )
     blocks.append(section("*Left behind:*\n" + "\n".join(f"• {esc(line)}" for line in left_lines(state))))
     rest = by_hand.remaining(state, unit=look.unit)
-    if rest and where is not Phase.VOID:
+    if rest and not look.next_run:
         blocks.append(section("*The rest of the plan by hand*, in this order:\n" + code_block(rest)))
     undo = by_hand.undoing(state, unit=look.unit)
-    if undo and where is not Phase.VOID:
+    if undo and not look.next_run:
         blocks.append(section("*Or back to where it was*, by hand:\n" + code_block(undo)))
     blocks.append(context(_ended(state)))
     return blocks
+
+
+def _new_plan(view: RunView, look: Look) -> str:
+    if look.next_run:
+        return f"*The new plan:* {look.next_run}"
+    lost = ",".join(claim.server for claim in view.state.plan.claims)
+    again = f"/consul recover {esc(view.cluster)}{f' --lost {esc(lost)}' if lost else ''}"
+    return (
+        "*The new plan* comes as a card of its own as soon as it is made. If none comes, none is safe as things "
+        f"are: `{again}` says why."
+    )
 
 
 def left_lines(state: RunState) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from bot.registry import TaskRegistry
 from bot.talk import Talk, client_for
 from bot.thread import Mentions
 from lab.slack import LocalSlack, Message
-from recovery.model import ClusterName, ClusterSpec, Person, RunId, ServerSpec
+from recovery.model import ClusterName, ClusterSpec, Person, RunId, ServerName, ServerSpec
 from recovery.policy import ApprovalPolicy
 from recovery.service import RecoveryService
 from recovery.supervisor import Supervisor
@@ -162,3 +162,9 @@ async def running_bot(
             await asyncio.gather(driving, return_exceptions=True)
         await notifier.close(timeout_s=0.2)
         await handler.close_async()  # type: ignore[no-untyped-call]
+
+
+def stop(bot: Bot, *names: str) -> None:
+    """Stop these servers behind the bot's back."""
+    for name in names:
+        bot.world.servers[ServerName(name)].running = False
