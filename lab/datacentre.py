@@ -150,6 +150,9 @@ class Lab:
     def destroy(self) -> None:
         """Take the lab away: every process, mount, namespace and file. Safe to repeat."""
         take_away(self.name)
+        if self._outside_descriptor is not None:
+            os.close(self._outside_descriptor)
+            self._outside_descriptor, self._outside = None, Path("/proc/thread-self/ns/net")
 
     def _save(self) -> None:
         draft = self.folder / "lab.json.new"
@@ -176,7 +179,7 @@ class Lab:
         are had from listen_outside.
         """
         if self._outside_descriptor is None:
-            # Never closed: the way back out is kept for as long as the process lives.
+            # The way back out, kept until the lab is taken away.
             self._outside_descriptor = os.open(self._outside, os.O_RDONLY | os.O_CLOEXEC)
             self._outside = Path(f"/proc/self/fd/{self._outside_descriptor}")
         enter_network(self.control)
@@ -184,9 +187,17 @@ class Lab:
     def listen_outside(self, port: int = 0) -> socket.socket:
         """Return a socket that listens on the loopback of the machine's own network, even after enter.
 
-        Port 0 takes any free one. For what a person's browser on this machine shall reach.
+        Port 0 takes any free one; raises OSError if a port is taken. For what a person's browser on this
+        machine shall reach.
         """
-        return listening_socket_in(self._outside, address="127.0.0.1", port=port)
+        return listening_socket_in(self.outside, address="127.0.0.1", port=port)
+
+    @property
+    def outside(self) -> Path:
+        """The network that this process is in, or was in before it entered the lab, as a file."""
+        if self._outside_descriptor is None:
+            return self._outside
+        return Path(f"/proc/{os.getpid()}/fd/{self._outside_descriptor}")
 
     @property
     def ssh_user(self) -> str:

@@ -129,8 +129,8 @@ class LeaderSampler:
             leads = names_itself_leader(
                 await ask_agent(network, "/v1/agent/self", token=token, timeout_s=ANSWER_WITHIN_S)
             )
-        except (OSError, LabError):
-            # Powered off, being replaced, or silent: nobody there says that it leads.
+        except (OSError, ValueError, LabError):
+            # Powered off, being replaced, silent, or killed in the middle of its answer: nobody there leads.
             leads = False
         self.samples.append(Sample(name, address, asked_s, time.monotonic(), leads))
 

@@ -1,0 +1,88 @@
+"""The lab for tests: one for the whole session, empty and watched for two leaders in every test.
+
+A test that asks for `lab` gets the mark of the same name, and the lab of the session without any host:
+`await lab.up(...)` is its first line. The test process lives in the lab's control network from then on.
+"""
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator, Generator, Iterator
+
+import pytest
+
+from lab.datacentre import Lab
+from lab.errors import LabError
+from lab.host import Host
+from lab.sampler import LeaderSampler
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that stands on the lab."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "session_lab" in item.fixturenames:
+            item.add_marker(pytest.mark.lab)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Attach what every host's Consul logged last to the report of a test that failed."""
+    report = yield
+    lab = item.funcargs.get("session_lab") if isinstance(item, pytest.Function) else None
+    if report.failed and report.when == "call" and isinstance(lab, Lab):
+        report.sections.extend((f"consul's journal on {host.name}", journal(host)) for host in lab.hosts)
+    return report
+
+
+def journal(host: Host) -> str:
+    """Return the last lines of a host's Consul, or why there are none."""
+    try:
+        command = host.enter_command(
+            "journalctl", "--unit=consul", "--no-pager", "--lines=60", "--output=cat"
+        )
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout
+    except (LabError, subprocess.SubprocessError) as error:
+        return str(error)
+
+
+@pytest.fixture(scope="session")
+def session_lab() -> Iterator[Lab]:
+    """The lab of this session, entered, with its Redis running."""
+    try:
+        lab = Lab.make()
+    except LabError as error:
+        # Not a skip: a run that left the lab out would look like one that passed.
+        pytest.exit(f"The lab cannot be made, so nothing was tested: {error}", returncode=4)
+    try:
+        lab.enter()
+        lab.redis_server.start()
+        yield lab
+    finally:
+        lab.destroy()
+
+
+@pytest.fixture
+async def bare_lab(session_lab: Lab) -> AsyncIterator[Lab]:
+    """The lab without any host, cleared afterwards, and not watched: for tests of the watching itself."""
+    try:
+        yield session_lab
+    finally:
+        await session_lab.clear()
+
+
+@pytest.fixture
+async def leaders(bare_lab: Lab) -> AsyncIterator[LeaderSampler]:
+    """The sampler that watches the test's servers; fails the test if two of them led at once."""
+    async with LeaderSampler(bare_lab) as sampler:
+        yield sampler
+    seen = sampler.two_leaders()
+    if seen:
+        logs = await asyncio.gather(*(asyncio.to_thread(journal, host) for host in bare_lab.servers))
+        told = "\n".join(f"--- {host.name}\n{log}" for host, log in zip(bare_lab.servers, logs, strict=True))
+        pytest.fail(f"{'; '.join(str(overlap) for overlap in seen)}\n{told}")
+
+
+@pytest.fixture
+def lab(bare_lab: Lab, leaders: LeaderSampler) -> Lab:
+    """The lab without any host, watched for two leaders."""
+    assert leaders is not None
+    return bare_lab
