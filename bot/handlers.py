@@ -105,7 +105,7 @@ class Handlers:
             await ack(text=str(unknown))
             return
         await ack(text=first)
-        self._hand_over(asked, self._command(asked, parsed), name=type(parsed).__name__)
+        self._hand_over(asked, lambda: self._command(asked, parsed), name=type(parsed).__name__)
 
     async def on_button(self, ack: Ack, body: Json) -> None:
         """A button of ours, or an unknown one."""
@@ -113,7 +113,7 @@ class Handlers:
         await ack()
         asked = _asked_by_click(body, action)
         name, value = str(action.get("action_id") or ""), str(action.get("value") or "")
-        self._hand_over(asked, self._button(asked, name, value, body), name=name[:40])
+        self._hand_over(asked, lambda: self._button(asked, name, value, body), name=name[:40])
 
     async def on_submission(self, ack: Ack, body: Json) -> None:
         """A modal was submitted; wrong names are shown in it."""
@@ -139,7 +139,9 @@ class Handlers:
             key=f"view:{view.get('id')}:{_caller(body).user_id}",
         )
         self._hand_over(
-            asked, self._approve(asked, private.press, typed=private.press.typed), name="approve typed"
+            asked,
+            lambda: self._approve(asked, private.press, typed=private.press.typed),
+            name="approve typed",
         )
 
     async def on_closed(self, ack: Ack) -> None:
@@ -166,18 +168,17 @@ class Handlers:
 
     # --- handing over
 
-    def _hand_over(self, asked: Asked, work: Coroutine[Any, Any, None], *, name: str) -> None:
+    def _hand_over(self, asked: Asked, work: Callable[[], Coroutine[Any, Any, None]], *, name: str) -> None:
         self._tasks.spawn(self._guarded(asked, work), name=name)
 
-    async def _guarded(self, asked: Asked, work: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(self, asked: Asked, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run it once; whatever goes wrong is told to the person who asked."""
         bound = log.bind(user=asked.caller.user_id, team=asked.caller.team_id, channel=asked.channel)
         try:
             if not await self._first_time(asked):
                 bound.info("the same payload again, nothing is done", key=asked.key)
-                work.close()
                 return
-            await work
+            await work()
         except RecoveryError as problem:
             bound.warning("could not be done", problem=str(problem))
             await self._answer(asked, notes.told(str(problem)))
