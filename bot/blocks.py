@@ -56,15 +56,31 @@ def code_block(lines: Iterable[str], *, most: int = MOST_SECTION - 200) -> str:
     kept: list[str] = []
     room = most
     for line in reversed(tuple(lines)):
-        bare = " ".join(line.replace("`", "").split(" ")).replace("\t", " ").rstrip()
-        shown = clamp(
-            bare.replace("\n", " ").replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"), 500
-        )
+        shown = clamp(_code_line(line), 500)
         if len(shown) + 1 > room:
             break
         room -= len(shown) + 1
         kept.append(shown)
     return "```\n" + "\n".join(reversed(kept)) + "\n```"
+
+
+def code_blocks(lines: Iterable[str], *, most: int = MOST_SECTION - 200) -> tuple[str, ...]:
+    """Commands as code blocks, as many as it takes: not one of them may be missing."""
+    parts: list[list[str]] = [[]]
+    room = most
+    for line in lines:
+        shown = _code_line(line)
+        if len(shown) + 1 > room and parts[-1]:
+            parts.append([])
+            room = most
+        parts[-1].append(shown)
+        room -= len(shown) + 1
+    return tuple("```\n" + "\n".join(part) + "\n```" for part in parts if part)
+
+
+def _code_line(line: str) -> str:
+    bare = line.replace("`", "").replace("\t", " ").replace("\n", " ").rstrip()
+    return bare.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def date(at_s: float) -> str:

@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Iterable
 from typing import assert_never
 
-from recovery.journal import RunState, left_behind, not_done
+from recovery.journal import RunState, StepStatus, left_behind, not_done
 from recovery.plan import (
     Action,
     ArchiveState,
@@ -37,14 +37,46 @@ _FENCE = "zz-consul-recovery-fence.conf"
 
 
 def remaining(state: RunState, *, unit: str) -> tuple[str, ...]:
-    """What the run would still have done: a comment with the step, then its commands."""
+    """What the run would still have done: a comment with the step, then its commands.
+
+    Nothing where going on would be wrong: the plan does not fit any more, or there were two leaders.
+    """
     steps = not_done(state)
-    if not steps:
+    if not steps or state.void or state.two_leaders:
         return ()
     return (
         "# as root on the named server; DATA is the agent's data_dir",
         *(line for step in steps for line in _commands(step, step.action, unit)),
     )
+
+
+def left_lines(state: RunState) -> tuple[str, ...]:
+    """What the run leaves on each server it changed, a line a server."""
+    left: dict[str, list[str]] = {}
+    for step in left_behind(state):
+        status = state.step_state(step.id).status
+        for server in step.targets:
+            words = left.setdefault(server, [])
+            if isinstance(step.action, StartAgent):
+                # A start takes the hold off, and the agent reads what was written for it.
+                words[:] = [word for word in words if word in _STAYS]
+            word = _LEFT.get(type(step.action), step.title)
+            words.append(word if status is StepStatus.DONE else f"{word}: {status.upper()}")
+    return tuple(f"{server}: {', '.join(words)}" for server, words in left.items())
+
+
+_LEFT: dict[type[Action], str] = {
+    HoldAgent: "held (nothing starts it, not even a reboot)",
+    StopAgent: "stopped",
+    StartAgent: "started",
+    FenceAgent: "fenced (stopped, disabled, barred from starting)",
+    LiftFence: "its fence lifted",
+    ArchiveState: "an archive of its state, kept until somebody deletes it",
+    SaveSnapshot: "a stale snapshot beside its archive",
+    WritePeers: "an UNREAD peers.json: whoever starts the agent recovers with it",
+    JoinGossip: "joined",
+}
+_STAYS = frozenset({_LEFT[ArchiveState], _LEFT[SaveSnapshot]})
 
 
 def undoing(state: RunState, *, unit: str) -> tuple[str, ...]:
@@ -63,6 +95,7 @@ def _commands(step: Step, action: Action, unit: str) -> Iterable[str]:
 
 def commands(action: Action, *, unit: str) -> tuple[str, ...]:
     """One action as shell commands."""
+    unit = unit if unit.endswith(".service") else f"{unit}.service"
     drop_ins = f"/etc/systemd/system/{unit}.d"
     match action:
         case SaveSnapshot(server=server):

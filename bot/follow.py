@@ -14,6 +14,7 @@ from rich.text import Text
 from bot import text
 from bot.notifier import SlackNotifier
 from bot.talk import Talk, client_for
+from bot.thread import question
 from bot.wiring import Core, mentions_of
 from bot.wording import Phase, phase
 from recovery.errors import LeaseLost, RecoveryError
@@ -106,10 +107,14 @@ class Follower:
     async def _lines(self, view: RunView, *, until_asked: bool) -> RunView:
         """Without a screen: a line for each event."""
         told = len(view.events)
+        asked = question(view.state)
         while True:
             if not self._quiet and (news := view.events[told:]):
                 self._console.print(text.events(news, view.state), soft_wrap=True)
             told = len(view.events)
+            if not self._quiet and question(view.state) not in {"", asked}:
+                self._console.print("\n".join(_open_question(view)), soft_wrap=True)
+            asked = question(view.state)
             if _waits(view, until_asked=until_asked):
                 return view
             view = await self._next(view)
@@ -128,6 +133,11 @@ class Follower:
     def _picture(self, view: RunView) -> Text:
         unit = self._core.units[view.cluster]
         return Text(text.run(view, now_s=self._core.clock.now_s(), unit=unit))
+
+
+def _open_question(view: RunView) -> list[str]:
+    gate = view.state.waiting_gate
+    return text.asked(view, gate) if gate is not None else text.decision(view)
 
 
 def _waits(view: RunView, *, until_asked: bool) -> bool:

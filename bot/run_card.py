@@ -12,7 +12,7 @@ from typing import assert_never
 import msgspec
 
 from bot import by_hand
-from bot.blocks import Block, Message, code_block, context, date, esc, finalize, section
+from bot.blocks import Block, Message, code_block, code_blocks, context, date, esc, finalize, section
 from bot.run_parts import (
     ask_buttons,
     decision_blocks,
@@ -43,7 +43,7 @@ from recovery.journal import (
     left_behind,
     not_done,
 )
-from recovery.plan import ArchiveState, NothingToUndo, Risk, StartAgent
+from recovery.plan import ArchiveState, Risk
 from recovery.service import RunView
 
 MARK: dict[Phase, str] = {
@@ -175,7 +175,7 @@ def _recovered(view: RunView) -> list[Block]:
         said.append(f"*A leader was back* {duration(back_s)} after this recovery was asked for.")
     if any(step.risk is Risk.IRREVERSIBLE for step in state.plan.steps):
         said.append(f"*{esc(catalogue_change(state))}*")
-    said += [f"*Could be lost:* {esc(warning)}" for warning in state.plan.warnings if "lost" in warning]
+    said += [f"⚠️ {esc(warning)}" for warning in state.plan.warnings if "lost" in warning]
     changed = left_behind(state)
     if changed:
         servers = names(dict.fromkeys(target for step in changed for target in step.targets))
@@ -236,13 +236,17 @@ def _given_up(view: RunView, look: Look, where: Phase) -> list[Block]:
             f"{len(state.steps)} steps"
         )
     )
-    blocks.append(section("*Left behind:*\n" + "\n".join(f"• {esc(line)}" for line in left_lines(state))))
+    blocks.append(
+        section("*Left behind:*\n" + "\n".join(f"• {esc(line)}" for line in by_hand.left_lines(state)))
+    )
     rest = by_hand.remaining(state, unit=look.unit)
     if rest and not look.next_run:
-        blocks.append(section("*The rest of the plan by hand*, in this order:\n" + code_block(rest)))
+        blocks.append(section("*The rest of the plan by hand*, in this order:"))
+        blocks += [section(part) for part in code_blocks(rest)]
     undo = by_hand.undoing(state, unit=look.unit)
     if undo and not look.next_run:
-        blocks.append(section("*Or back to where it was*, by hand:\n" + code_block(undo)))
+        blocks.append(section("*Back to where it was*, by hand, in this order:"))
+        blocks += [section(part) for part in code_blocks(undo)]
     blocks.append(context(_ended(state)))
     return blocks
 
@@ -256,20 +260,6 @@ def _new_plan(view: RunView, look: Look) -> str:
         "*The new plan* comes as a card of its own as soon as it is made. If none comes, none is safe as things "
         f"are: `{again}` says why."
     )
-
-
-def left_lines(state: RunState) -> tuple[str, ...]:
-    """What is left behind, a sentence each."""
-    started = {step.targets for step in left_behind(state) if isinstance(step.action, StartAgent)}
-    lines = []
-    for step in left_behind(state):
-        if isinstance(step.rollback, NothingToUndo):
-            lines.append(f"{step.title}: {step.rollback.reason}")
-        elif step.targets in started and not isinstance(step.action, StartAgent):
-            continue
-        else:
-            lines.append(f"{step.title}: {state.step_state(step.id).status}")
-    return tuple(lines)
 
 
 def _ended(state: RunState) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from bot import by_hand
-from bot.run_card import left_lines, title_of
+from bot.run_card import title_of
 from bot.thread import event_line
 from bot.wording import (
     RISK_WORD,
@@ -152,7 +152,7 @@ def run(view: RunView, *, now_s: float, unit: str) -> str:
     if gate is not None:
         parts += asked(view, gate)
     if where is Phase.DECISION:
-        parts += _decision(view)
+        parts += decision(view)
     if where is Phase.RECOVERED:
         parts += recovered(view)
     if where in {Phase.ABORTED, Phase.EXPIRED, Phase.VOID}:
@@ -180,7 +180,8 @@ def asked(view: RunView, gate: Gate) -> list[str]:
     return lines
 
 
-def _decision(view: RunView) -> list[str]:
+def decision(view: RunView) -> list[str]:
+    """What went wrong, and how to decide from here."""
     state = view.state
     waiting = state.waiting_step
     lines = []
@@ -209,7 +210,7 @@ def recovered(view: RunView) -> list[str]:
         lines.append(f"A leader was back {duration(back_s)} after this recovery was asked for.")
     if any(step.risk is Risk.IRREVERSIBLE for step in state.plan.steps):
         lines.append(catalogue_change(state))
-    lines += [f"Could be lost: {warning}" for warning in state.plan.warnings if "lost" in warning]
+    lines += [f"! {warning}" for warning in state.plan.warnings if "lost" in warning]
     return lines
 
 
@@ -219,13 +220,13 @@ def given_up(view: RunView, *, unit: str) -> list[str]:
     lines = [f"Changed since it was planned: {line}" for line in state.void]
     if not left_behind(state):
         return [*lines, "Nothing was changed on any server, and nothing is left behind."]
-    lines += ["Left behind:", *(f"  - {line}" for line in left_lines(state))]
+    lines += ["Left behind:", *(f"  - {line}" for line in by_hand.left_lines(state))]
     rest = by_hand.remaining(state, unit=unit)
     if rest:
         lines += ["The rest of the plan by hand, in this order:", *(f"  {line}" for line in rest)]
     undo = by_hand.undoing(state, unit=unit)
     if undo:
-        lines += ["Or back to where it was, by hand:", *(f"  {line}" for line in undo)]
+        lines += ["Back to where it was, by hand, in this order:", *(f"  {line}" for line in undo)]
     return lines
 
 

@@ -1,0 +1,220 @@
+"""The terminal's commands over a cluster and a store in memory; no Slack, no network."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from bot.terminal import FAILED, OK, USAGE, NoActiveRun, NotAllowed, Terminal
+from bot.wiring import Core, MachineClock
+from config.values import ApprovalSettings, ClusterSettings, HttpSettings, Settings
+from recovery.model import ClusterSpec, Person, RunId, ServerName, ServerSpec
+from recovery.policy import ApprovalPolicy
+from recovery.service import RecoveryService
+from tests.fakes.fake_world import FakeServer, FakeWorld, majority_replaced, three_servers
+from tests.fakes.memory_store import MemoryStore
+from tests.fakes.slack_bot import DC1, rules
+
+
+class Desk:
+    """One machine with several people at terminals."""
+
+    def __init__(self, servers: tuple[FakeServer, ...]) -> None:
+        self.world = FakeWorld(DC1, servers)
+        self.store = MemoryStore()
+        self.out = io.StringIO()
+        self.answers: list[str] = []
+        specs = tuple(ServerSpec(s.name, s.address) for s in servers)
+        clock = MachineClock()
+        numbers = itertools.count(1)
+        self.service = RecoveryService(
+            clusters={DC1: ClusterSpec(DC1, specs)},
+            worlds={DC1: self.world},
+            store=self.store,
+            approval=ApprovalPolicy(),
+            clock=clock,
+            new_id=lambda: RunId(f"r{next(numbers)}"),
+        )
+        settings = Settings(
+            source=Path("settings.yaml"),
+            slack=None,
+            redis=cast("Any", None),
+            ssh=cast("Any", None),
+            people=(),
+            approvals=ApprovalSettings(
+                approvers=(Person("alice"),), approver_groups=(), requesters=(), policy=ApprovalPolicy()
+            ),
+            clusters=(
+                ClusterSettings(
+                    name=DC1,
+                    datacenter=None,
+                    channel=None,
+                    unit="consul",
+                    http=HttpSettings(port=8500, scheme="http", ca_file=None),
+                    agent_recovery_token=None,
+                    management_token=None,
+                    servers=specs,
+                ),
+            ),
+            secret_files=(),
+        )
+        self._core = Core(
+            settings=settings,
+            service=self.service,
+            worlds={DC1: self.world},
+            store=cast("Any", self.store),
+            clock=clock,
+            owner="terminal-1",
+        )
+
+    def at(self, user: str, *, as_json: bool = False) -> Terminal:
+        """A terminal of this user of the machine."""
+        return Terminal(
+            self._core,
+            rules=rules(),
+            user=user,
+            as_json=as_json,
+            out=self.out,
+            ask=lambda _question: self.answers.pop(0),
+        )
+
+    async def until(self, look: Callable[[], object]) -> None:
+        """Wait for something."""
+        async with asyncio.timeout(10):
+            while not look():
+                await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+def desk() -> Desk:
+    """s2 and s3 are stopped."""
+    servers = three_servers()
+    for server in servers[1:]:
+        server.running = False
+    return Desk(servers)
+
+
+async def test_everybody_may_look(desk: Desk) -> None:
+    """Status, plan and runs need no name in the settings, and leave no trace."""
+    mallory = desk.at("mallory")
+    assert await mallory.status(None) == OK
+    assert await mallory.plan(None, method=None, lost=()) == OK
+    assert await mallory.runs(None) == OK
+    shown = desk.out.getvalue()
+    assert "NO LEADER" in shown
+    assert "Digest:" in shown
+    assert await desk.store.active(DC1) is None
+
+
+@pytest.mark.parametrize("what", ["recover", "approve", "abort", "retry"])
+async def test_an_unknown_user_of_the_machine_changes_nothing(desk: Desk, what: str) -> None:
+    """The answer says under which key a person is named."""
+    await desk.service.propose(DC1, by=Person("alice"), origin="terminal")
+    mallory = desk.at("mallory")
+    attempts: dict[str, Callable[[], Any]] = {
+        "recover": lambda: mallory.recover(None, method=None, lost=()),
+        "approve": lambda: mallory.approve("r1", yes=True, digest="a" * 6, typed=[]),
+        "abort": lambda: mallory.abort(None),
+        "retry": lambda: mallory.retry(None),
+    }
+    with pytest.raises(NotAllowed, match="terminal: mallory"):
+        await attempts[what]()
+    assert len(await desk.store.events(DC1, RunId("r1"))) == 1
+
+
+async def test_one_proposes_and_drives_another_approves(desk: Desk) -> None:
+    """Alice stays with the run, bob types the digest at his terminal, both see it done."""
+    driving = asyncio.create_task(desk.at("alice").recover(None, method=None, lost=()))
+    await desk.until(
+        lambda: "to approve: consul-recovery approve r1" in desk.out.getvalue() or driving.done()
+    )
+    view = await desk.service.find(RunId("r1"))
+    await desk.until(lambda: "asked for approval" in desk.out.getvalue())
+    desk.answers = [view.state.digest[:6]]
+    assert await desk.at("bob").approve("r1", yes=False, digest="", typed=[]) == OK
+    assert await driving == OK
+    assert all(server.running for server in desk.world.servers.values())
+    assert "done in" in desk.out.getvalue()
+
+
+async def test_the_requester_cannot_approve_here_either(desk: Desk) -> None:
+    """People are counted, not accounts."""
+    driving = asyncio.create_task(desk.at("alice").recover(None, method=None, lost=()))
+    await desk.until(lambda: "asked for approval" in desk.out.getvalue())
+    view = await desk.service.find(RunId("r1"))
+    alice = desk.at("alice")
+    assert await alice.approve("r1", yes=True, digest=view.state.digest[:12], typed=[]) == FAILED
+    assert "somebody else must approve" in desk.out.getvalue()
+    assert await alice.abort("r1") == FAILED
+    assert await driving == FAILED
+    assert not desk.world.performed
+
+
+@pytest.mark.parametrize("digest", ["", "abc", "zzzzzz"])
+async def test_without_the_right_digest_nothing_is_approved(desk: Desk, digest: str) -> None:
+    """Too short is refused, and so is another plan's."""
+    driving = asyncio.create_task(desk.at("alice").recover(None, method=None, lost=()))
+    await desk.until(lambda: "asked for approval" in desk.out.getvalue())
+    desk.answers = [digest]
+    assert await desk.at("bob").approve("r1", yes=False, digest="", typed=[]) == FAILED
+    assert await desk.at("bob").approve("r1", yes=True, digest=digest, typed=[]) in {FAILED, USAGE}
+    assert not desk.world.performed
+    driving.cancel()
+    await asyncio.gather(driving, return_exceptions=True)
+    assert "You left run r1; it is not aborted" in desk.out.getvalue()
+
+
+async def test_an_abandoned_run_is_driven_on_by_whoever_approves() -> None:
+    """Alice's terminal is gone: bob's approval takes the run up, up to the names he must type."""
+    desk = Desk(majority_replaced())
+    lost = (ServerName("s2"), ServerName("s3"))
+    driving = asyncio.create_task(desk.at("alice").recover(None, method=None, lost=lost))
+    await desk.until(lambda: "asked for approval" in desk.out.getvalue())
+    driving.cancel()
+    await asyncio.gather(driving, return_exceptions=True)
+    digest = (await desk.service.find(RunId("r1"))).state.digest
+    bob = desk.at("bob")
+    assert await bob.approve("r1", yes=True, digest=digest[:6], typed=[]) == OK
+    assert "The next step is ⚠️ IRREVERSIBLE" in desk.out.getvalue()
+    assert await bob.approve("r1", yes=True, digest=digest[:6], typed=["s2"]) == FAILED
+    assert desk.world.servers[ServerName("s1")].peers_json is None
+    desk.answers = [digest[:6], "s2", "s3"]
+    assert await bob.approve("r1", yes=False, digest="", typed=[]) == OK
+    assert desk.world.leader() is not None
+
+
+async def test_a_second_recovery_is_refused_while_one_is_open(desk: Desk) -> None:
+    """The lock is the cluster's, whoever asks."""
+    await desk.service.propose(DC1, by=Person("alice"), origin="C0OPS")
+    assert await desk.at("bob").recover(None, method=None, lost=()) == FAILED
+    assert "nothing was started" in desk.out.getvalue()
+
+
+async def test_json_is_one_document_a_line(desk: Desk) -> None:
+    """For programs: kind and value, and nothing else on the output."""
+    alice = desk.at("alice", as_json=True)
+    await alice.status(None)
+    await alice.plan(None, method=None, lost=())
+    await alice.runs(None)
+    kinds = [json.loads(line)["kind"] for line in desk.out.getvalue().splitlines()]
+    assert kinds == ["status", "planned", "runs"]
+
+
+async def test_there_is_nothing_to_abort_where_nothing_runs(desk: Desk) -> None:
+    """The answer says so."""
+    with pytest.raises(NoActiveRun, match="no active run"):
+        await desk.at("alice").abort(None)
+
+
+async def test_a_run_is_shown_with_its_journal(desk: Desk) -> None:
+    """`show` is the whole story."""
+    await desk.service.propose(DC1, by=Person("alice"), origin="C0OPS")
+    assert await desk.at("mallory").show("r1") == OK
+    assert "proposed by alice" in desk.out.getvalue()

@@ -1,0 +1,115 @@
+"""Who may do what, by the settings alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from bot.authz import Account, Allowed, Caller, Deed, Denied, Grant, NotSeen, Rules, judge, judge_terminal
+from recovery.model import Person
+
+ALICE, BOB = Person("alice"), Person("bob")
+RULES = Rules(
+    teams=frozenset({"T1"}),
+    slack={"U0ALICE": ALICE},
+    terminal={"alice": ALICE},
+    recover=Grant(frozenset({ALICE}), frozenset({"S1"}), "approvals.requesters"),
+    approve=Grant(frozenset({BOB}), frozenset({"S1"}), "approvals.approvers"),
+)
+MEMBER = Account(team_id="T1")
+RISKY = [Deed.RECOVER, Deed.APPROVE, Deed.RETRY, Deed.ABORT]
+
+
+def caller(user: str = "U0ALICE", team: str = "T1") -> Caller:
+    """Somebody in Slack."""
+    return Caller(user_id=user, team_id=team)
+
+
+def test_a_named_person_may() -> None:
+    """Alice is known by her id and may propose."""
+    verdict = judge(Deed.RECOVER, caller(), account=MEMBER, membership=frozenset(), rules=RULES)
+    assert verdict == Allowed(ALICE)
+
+
+def test_the_right_to_propose_is_not_the_right_to_approve() -> None:
+    """Each right is its own."""
+    verdict = judge(Deed.APPROVE, caller(), account=MEMBER, membership=frozenset(), rules=RULES)
+    assert isinstance(verdict, Denied)
+
+
+def test_a_member_of_a_group_counts_as_one_person_by_the_user_id() -> None:
+    """Whoever the settings do not name is told apart by the id, never by a name."""
+    verdict = judge(Deed.APPROVE, caller("U0X"), account=MEMBER, membership=frozenset({"S1"}), rules=RULES)
+    assert verdict == Allowed(Person("U0X"))
+
+
+@pytest.mark.parametrize("deed", list(Deed))
+def test_people_of_another_workspace_may_nothing(deed: Deed) -> None:
+    """Not even look."""
+    verdict = judge(deed, caller(team="T2"), account=MEMBER, membership=frozenset({"S1"}), rules=RULES)
+    assert isinstance(verdict, Denied)
+
+
+@pytest.mark.parametrize("deed", RISKY)
+@pytest.mark.parametrize(
+    "account",
+    [
+        NotSeen("Slack did not answer"),
+        Account(team_id="T1", is_guest=True),
+        Account(team_id="T1", is_bot=True),
+        Account(team_id="T1", deleted=True),
+        Account(team_id="T2"),
+    ],
+)
+def test_who_is_not_surely_a_member_may_only_look(deed: Deed, account: Account | NotSeen) -> None:
+    """Guests, bots, deactivated accounts and those that Slack did not tell: closed, also for an own run."""
+    membership = frozenset({"S1"})
+    verdict = judge(deed, caller(), account=account, membership=membership, rules=RULES, own_run=True)
+    assert isinstance(verdict, Denied)
+    look = judge(Deed.LOOK, caller(), account=account, membership=membership, rules=RULES)
+    assert isinstance(look, Allowed)
+
+
+@pytest.mark.parametrize("deed", RISKY)
+def test_nobody_named_means_nobody_may_and_the_key_is_told(deed: Deed) -> None:
+    """An empty right is closed for everybody."""
+    empty = Rules(
+        teams=frozenset({"T1"}),
+        slack={"U0ALICE": ALICE},
+        terminal={"alice": ALICE},
+        recover=Grant(settings_key="approvals.requesters"),
+        approve=Grant(settings_key="approvals.approvers"),
+    )
+    for verdict in (
+        judge(deed, caller(), account=MEMBER, membership=frozenset(), rules=empty),
+        judge_terminal("alice", deed, empty),
+    ):
+        assert isinstance(verdict, Denied)
+        assert "approvals." in verdict.message
+
+
+def test_groups_that_could_not_be_read_close_the_door() -> None:
+    """Not seen is never a member."""
+    verdict = judge(Deed.APPROVE, caller(), account=MEMBER, membership=NotSeen("no answer"), rules=RULES)
+    assert isinstance(verdict, Denied)
+
+
+def test_the_requester_may_abort_the_own_run_while_groups_cannot_be_read() -> None:
+    """Stopping what one began needs no group."""
+    seen = judge(
+        Deed.ABORT, caller("U0X"), account=MEMBER, membership=NotSeen("x"), rules=RULES, own_run=True
+    )
+    assert isinstance(seen, Allowed)
+
+
+def test_an_unknown_user_of_the_machine_may_only_look() -> None:
+    """The answer says how to be named."""
+    assert isinstance(judge_terminal("mallory", Deed.LOOK, RULES), Allowed)
+    refused = judge_terminal("mallory", Deed.RECOVER, RULES)
+    assert isinstance(refused, Denied)
+    assert "terminal: mallory" in refused.message
+
+
+def test_a_known_user_of_the_machine_is_the_same_person_as_in_slack() -> None:
+    """People are counted, not accounts."""
+    assert judge_terminal("alice", Deed.RECOVER, RULES) == Allowed(ALICE)
+    assert isinstance(judge_terminal("alice", Deed.APPROVE, RULES), Denied)

@@ -1,0 +1,379 @@
+"""Each card as a person reads it, against a stored text; and every card passes Slack's rules.
+
+After a wanted change: CARDS_UPDATE=1 pytest tests/unit/bot/test_cards.py, then read the difference.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from bot import notes, text
+from bot.blocks import Message
+from bot.run_card import Look, run_card
+from bot.status_card import status_card
+from bot.thread import Mentions, answered_post, ask_post, end_post, question, thread_lines
+from lab.slack import blockkit, plain_text
+from lab.slack.workspace import Message as Shown
+from lab.slack.workspace import Version
+from recovery.diagnosis import diagnose
+from recovery.journal import (
+    AbortChosen,
+    Approved,
+    AssumptionsFailed,
+    AssumptionsHeld,
+    AssumptionsUnknown,
+    CatalogueNoted,
+    Ended,
+    Event,
+    GateOpened,
+    LeadersSeen,
+    LeaseTaken,
+    Outcome,
+    Proposed,
+    RunState,
+    StepBlocked,
+    StepFailed,
+    StepInDoubt,
+    StepNotNeeded,
+    StepStarted,
+    StepVerified,
+    UndoFailed,
+    UndoStarted,
+    fold,
+)
+from recovery.model import Catalogue, ClusterName, Person, RunId, ServerName
+from recovery.plan import PlanReport, Proposal, Refusal
+from recovery.policy import ApprovalPolicy, gates_of
+from recovery.procedures import propose
+from recovery.service import Refused, RunView, StatusReport
+from tests.fakes.fake_world import FakeServer, FakeWorld, majority_replaced, three_servers
+
+DC1 = ClusterName("dc1")
+ALICE, BOB = Person("alice"), Person("bob")
+START_S = 1_790_000_000.0
+FOLDER = Path(__file__).parents[2] / "data" / "cards"
+MENTIONS = Mentions(("<!subteam^S0ONCALL>",), {ALICE: "<@U0ALICE>", BOB: "<@U0BOB>"})
+
+
+def shown(message: Message) -> str:
+    """The message as plain text, after Slack's rules were checked."""
+    assert blockkit.message_problems(list(message.blocks)) == []
+    version = Version(at=0.0, text=message.text, blocks=message.blocks)
+    body = plain_text(Shown(channel="C0OPS", ts="1.0", user="U0BOT", versions=[version]))
+    return f"push: {message.text}\n\n{body}\n"
+
+
+def stopped(*names: str) -> tuple[FakeServer, ...]:
+    """Three servers, some of them stopped."""
+    servers = three_servers()
+    for server in servers:
+        server.running = server.name not in names
+    return servers
+
+
+def report(
+    servers: tuple[FakeServer, ...], *, active: RunView | None = None, problem: str = ""
+) -> StatusReport:
+    """What status would say of them."""
+    observation = asyncio.run(FakeWorld(DC1, servers).observe())
+    observation = msgspec.structs.replace(observation, taken_at_s=START_S)
+    return StatusReport(
+        cluster=DC1,
+        diagnosis=diagnose(observation),
+        observation=observation,
+        took_s=0.4,
+        active=active,
+        store_problem=problem,
+    )
+
+
+def proposal(servers: tuple[FakeServer, ...], *lost: str) -> Proposal:
+    """What would be proposed for them."""
+    names = tuple(ServerName(name) for name in lost)
+    observation = asyncio.run(FakeWorld(DC1, servers).observe())
+    answer = propose(observation, diagnose(observation, names), lost=names)
+    assert isinstance(answer, Proposal)
+    return answer
+
+
+class Story:
+    """A run, told event by event, a second apart."""
+
+    def __init__(self, made: Proposal, *, replaces: str = "") -> None:
+        gates = gates_of(made.plan, ApprovalPolicy())
+        self.plan = made.plan
+        self.events: list[Event] = [
+            Proposed(
+                at_s=START_S,
+                by=ALICE,
+                plan=made.plan,
+                report=PlanReport(ranking=made.report.ranking, findings=made.report.findings),
+                gates=gates,
+                origin="C0OPS",
+                replaces=replaces,
+            )
+        ]
+        self.add(LeaseTaken, owner="bot-1", epoch=1)
+
+    @property
+    def state(self) -> RunState:
+        return fold(self.events)
+
+    @property
+    def view(self) -> RunView:
+        return RunView(DC1, RunId("r7f3"), self.state, tuple(self.events))
+
+    def add(self, kind: Callable[..., Event], **values: object) -> Story:
+        """One more event."""
+        self.events.append(kind(at_s=START_S + len(self.events), **values))
+        return self
+
+    def approved(self, gate: str = "plan") -> Story:
+        """Asked, and approved by bob."""
+        known = self.state.gate(gate)
+        assert known is not None
+        findings = self.state.confirmed
+        self.add(GateOpened, gate=gate, findings=findings)
+        return self.add(Approved, by=BOB, gate=gate, digest=self.state.digest, typed=known.typed)
+
+    def done(self, count: int) -> Story:
+        """The first steps, up to this many, are verified."""
+        for step in self.plan.steps[:count]:
+            if self.state.step_state(step.id).status == "todo":
+                self.started(step.id)
+                self.add(StepVerified, step=step.id, evidence=f"seen: {step.title}")
+        return self
+
+    def started(self, step: str) -> Story:
+        """A step is under way."""
+        return self.add(StepStarted, step=step, attempt=1, epoch=1)
+
+
+def start_story() -> Story:
+    """s2 and s3 only need to be started."""
+    return Story(proposal(stopped("s2", "s3")))
+
+
+def peers_story() -> Story:
+    """s1 survives, s2 and s3 are empty machines."""
+    return Story(proposal(majority_replaced(), "s2", "s3"))
+
+
+def before_the_line() -> Story:
+    """Everything reversible is done, the assumptions hold, the second question is open."""
+    story = peers_story().approved()
+    risky = next(i for i, step in enumerate(story.plan.steps) if step.risk == "irreversible")
+    story.add(
+        CatalogueNoted, when="before", catalogue=Catalogue(nodes=214, services=80, sessions=12), source="s1"
+    )
+    story.done(risky)
+    return story.add(AssumptionsHeld, findings=("s1 ends at term 2, index 15", "s2 is silent"))
+
+
+def recovered() -> Story:
+    """The whole peers.json recovery."""
+    story = before_the_line().approved("irreversible")
+    story.add(AssumptionsHeld, findings=("s1 ends at term 2, index 15",)).done(len(story.plan.steps))
+    story.add(
+        CatalogueNoted, when="after", catalogue=Catalogue(nodes=200, services=80, sessions=0), source="s1"
+    )
+    return story.add(Ended, outcome=Outcome.RECOVERED)
+
+
+def failing(kind: str) -> Story:
+    """The first step goes wrong in one way."""
+    story = start_story().approved()
+    step = story.plan.steps[0].id
+    match kind:
+        case "blocked":
+            return story.add(StepBlocked, step=step, why="s2: the disk is full")
+        case "failed":
+            story.started(step)
+            return story.add(
+                StepFailed, step=step, why="s2 did not come up", lines=("==> Error: `<!channel>`", "exit 1")
+            )
+        case _:
+            return story.started(step).add(StepInDoubt, step=step, why="the connection to s2 was cut off")
+
+
+def aborted_late() -> Story:
+    """Aborted at the second question: servers are stopped and held."""
+    story = before_the_line()
+    story.add(GateOpened, gate="irreversible").add(AbortChosen, by=BOB)
+    return story.add(Ended, outcome=Outcome.ABORTED)
+
+
+def stuck() -> Story:
+    """An unread peers.json could not be taken back."""
+    story = before_the_line().approved("irreversible")
+    story.add(AssumptionsHeld, findings=())
+    write = next(step for step in story.plan.steps if step.id.startswith("write-peers"))
+    story.started(write.id).add(StepVerified, step=write.id, evidence="written")
+    story.add(AbortChosen, by=BOB).add(UndoStarted, step=write.id, attempt=1, epoch=1)
+    return story.add(UndoFailed, step=write.id, why="s1 is not reachable")
+
+
+def run_message(story: Story, **look: str) -> Message:
+    """The card of a story."""
+    return run_card(story.view, Look(now_s=START_S + len(story.events) + 5, unit="consul", **look))
+
+
+def unseen() -> tuple[FakeServer, ...]:
+    """Nobody can be reached."""
+    servers = three_servers()
+    for server in servers:
+        server.reachable = False
+    return servers
+
+
+CARDS: dict[str, Callable[[], Message]] = {
+    "status-healthy": lambda: status_card(report(stopped())),
+    "status-degraded": lambda: status_card(report(stopped("s3"))),
+    "status-no-leader": lambda: status_card(report(stopped("s2", "s3"))),
+    "status-majority-gone": lambda: status_card(report(majority_replaced())),
+    "status-out-of-sight": lambda: status_card(report(unseen())),
+    "status-during-a-run": lambda: status_card(
+        report(stopped("s2", "s3"), active=start_story().approved().view)
+    ),
+    "status-without-store": lambda: status_card(report(stopped("s2"), problem="Redis does not answer.")),
+    "run-just-proposed": lambda: run_message(start_story()),
+    "run-plan": lambda: run_message(start_story().add(GateOpened, gate="plan")),
+    "run-plan-peers-json": lambda: run_message(peers_story().add(GateOpened, gate="plan")),
+    "run-second-gate": lambda: run_message(
+        before_the_line().add(GateOpened, gate="irreversible", findings=("s1 ends at term 2, index 15",))
+    ),
+    "run-running": lambda: run_message(start_story().approved().started("start-s2")),
+    "run-blocked": lambda: run_message(failing("blocked")),
+    "run-failed": lambda: run_message(failing("failed")),
+    "run-in-doubt": lambda: run_message(failing("in doubt")),
+    "run-doubts": lambda: run_message(
+        before_the_line().add(AssumptionsUnknown, findings=("s1 could not be reached",))
+    ),
+    "run-two-leaders": lambda: run_message(
+        start_story().approved().add(LeadersSeen, servers=(ServerName("s1"), ServerName("s3")))
+    ),
+    "run-done": lambda: run_message(recovered()),
+    "run-done-not-needed": lambda: run_message(
+        start_story()
+        .approved()
+        .add(StepNotNeeded, step="start-s2", why="already so: s2 runs")
+        .done(99)
+        .add(Ended, outcome=Outcome.RECOVERED)
+    ),
+    "run-aborting": lambda: run_message(
+        start_story().approved().started("start-s2").add(AbortChosen, by=BOB)
+    ),
+    "run-stuck": lambda: run_message(stuck()),
+    "run-aborted-early": lambda: run_message(
+        start_story()
+        .add(GateOpened, gate="plan")
+        .add(AbortChosen, by=ALICE)
+        .add(Ended, outcome=Outcome.ABORTED)
+    ),
+    "run-aborted-late": lambda: run_message(aborted_late()),
+    "run-expired": lambda: run_message(
+        start_story().add(GateOpened, gate="plan").add(Ended, outcome=Outcome.EXPIRED)
+    ),
+    "run-void": lambda: run_message(
+        before_the_line()
+        .approved("irreversible")
+        .add(AssumptionsFailed, findings=("s1 ends at term 2, index 16",))
+        .add(Ended, outcome=Outcome.VOID)
+    ),
+    "run-void-with-new-plan": lambda: run_message(
+        before_the_line()
+        .approved("irreversible")
+        .add(AssumptionsFailed, findings=("s1 ends at term 2, index 16",))
+        .add(Ended, outcome=Outcome.VOID),
+        next_run="<https://slack.invalid/x|r8g4>",
+    ),
+    "ask-plan": lambda: ask_post(start_story().add(GateOpened, gate="plan").view, MENTIONS),
+    "ask-second": lambda: ask_post(before_the_line().add(GateOpened, gate="irreversible").view, MENTIONS),
+    "ask-decision": lambda: ask_post(failing("failed").view, MENTIONS),
+    "answered": lambda: answered_post(start_story().approved().view, "gate:plan"),
+    "end": lambda: end_post(recovered().view, MENTIONS),
+    "thread": lambda: thread_lines(tuple(recovered().events), recovered().state) or notes.said("none"),
+    "locked": lambda: notes.locked(
+        start_story().approved().view, "<https://slack.invalid/x|r7f3>", now_s=START_S + 60
+    ),
+    "refused": lambda: notes.refused(
+        Refused(
+            report(majority_replaced()),
+            Refusal(procedure="peers-json", reasons=("s2 is not claimed <!here>.",), next_step="Say --lost."),
+        )
+    ),
+    "nothing-to-do": lambda: notes.nothing_to_do(report(stopped())),
+    "runs": lambda: notes.runs(DC1, [(recovered().view, "*r7f3*")]),
+    "not-invited": lambda: notes.not_invited(status_card(report(stopped()))),
+    "broken": lambda: notes.broken("0badc0de"),
+}
+
+
+def compare(name: str, now: str) -> None:
+    """The text is the stored one."""
+    path = FOLDER / f"{name}.txt"
+    if os.environ.get("CARDS_UPDATE"):
+        path.write_text(now, encoding="utf-8")
+    assert path.read_text(encoding="utf-8") == now
+
+
+@pytest.mark.parametrize("name", list(CARDS))
+def test_a_card_reads_as_it_did(name: str) -> None:
+    """The stored text is what people were shown when somebody last read it; Slack takes the blocks."""
+    compare(name, shown(CARDS[name]()))
+
+
+@pytest.mark.parametrize(
+    "story", [start_story, before_the_line, recovered, aborted_late, stuck], ids=lambda story: story.__name__
+)
+def test_the_terminal_says_the_same_of_a_run(story: Callable[[], Story]) -> None:
+    """The terminal's text of a run is stored too, and has no control characters."""
+    view = story().view
+    now = text.run(view, now_s=START_S + 90, unit="consul") + "\n\n" + text.events(view.events, view.state)
+    assert all(character.isprintable() or character == "\n" for character in now)
+    compare(f"terminal-{story.__name__}", now + "\n")
+
+
+def test_the_terminal_says_the_same_of_a_cluster() -> None:
+    """Status and plan in the terminal."""
+    compare("terminal-status", text.status(report(majority_replaced())) + "\n")
+    made = proposal(majority_replaced(), "s2", "s3")
+    compare("terminal-plan", text.plan(made.plan, made.report) + "\n")
+
+
+def test_every_stored_card_is_still_made() -> None:
+    """No text of a card that nobody shows any more."""
+    made = {*CARDS, "terminal-status", "terminal-plan"}
+    made |= {f"terminal-{s.__name__}" for s in (start_story, before_the_line, recovered, aborted_late, stuck)}
+    assert {path.stem for path in FOLDER.glob("*.txt")} == made
+
+
+def test_nothing_is_asked_of_people_when_nothing_is_open() -> None:
+    """A question has a name while it is open, and another one when it is asked again."""
+    story = start_story().add(GateOpened, gate="plan")
+    assert question(story.state) == "gate:plan"
+    failed = failing("failed")
+    first = question(failed.state)
+    assert first.startswith("step:start-s2:1")
+    assert question(recovered().state) == ""
+    assert question(start_story().approved().state) == ""
+
+
+def test_buttons_are_only_there_while_they_are_valid() -> None:
+    """A card that has ended, or is being aborted, has nothing to press."""
+    for name in (
+        "run-done",
+        "run-aborted-late",
+        "run-expired",
+        "run-void",
+        "run-aborting",
+        "answered",
+        "end",
+    ):
+        assert not [block for block in CARDS[name]().blocks if block["type"] == "actions"]
