@@ -12,17 +12,21 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from recovery import policy
-from recovery.diagnosis import Diagnosis, ElectionInProgress, Healthy, diagnose
+from recovery.diagnosis import Diagnosis, Healthy, diagnose
 from recovery.errors import OutOfDate, RecoveryError
 from recovery.journal import AbortChosen, Approved, Event, Proposed, RetryChosen, RunState, fold
 from recovery.model import ClusterName, ClusterObservation, ClusterSpec, Person, RunId, ServerName
 from recovery.plan import Proposal, Refusal
 from recovery.policy import ApprovalPolicy, Rejected
 from recovery.ports import Clock, RunStore, World
+from recovery.procedures import may_settle
 from recovery.procedures import propose as propose_plan
 
-ELECTION_PATIENCE_S = 25.0
-"""Default raft_multiplier 5: a first election takes 5 to 10 s, a split vote twice that (measured 1.8.7)."""
+SETTLE_PATIENCE_S = 25.0
+"""Default raft_multiplier 5: a first election takes 5 to 10 s, a split vote twice that (measured 1.8.7).
+
+Gossip takes less to notice a death (suspicion timeout, about 5 s in small clusters).
+"""
 
 
 class RunView(msgspec.Struct, frozen=True):
@@ -161,8 +165,11 @@ class RecoveryService:
     ) -> PlanResult:
         """Look, diagnose and plan, without the lock and without a trace: what `propose` would propose now."""
         report = await self.status(cluster, lost=lost)
-        waited_until_s = self._clock.monotonic_s() + ELECTION_PATIENCE_S
-        while isinstance(report.diagnosis, ElectionInProgress) and self._clock.monotonic_s() < waited_until_s:
+        patient_until_s = self._clock.monotonic_s() + SETTLE_PATIENCE_S
+        while (
+            may_settle(report.observation, report.diagnosis, lost=lost)
+            and self._clock.monotonic_s() < patient_until_s
+        ):
             await self._clock.sleep(1.0)
             report = await self.status(cluster, lost=lost)
         if isinstance(report.diagnosis, Healthy):

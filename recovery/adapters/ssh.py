@@ -7,6 +7,7 @@ goes wrong is told in one sentence with the next thing to do. Commands and paylo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import shutil
 import socket
@@ -64,9 +65,11 @@ class SshPool:
         Raises HostUnreachable while nothing was sent, InDoubt when the connection or the time ended after it was.
         """
         process = await self._start(host, command)
-        try:
+        # A command that has ended already (sudo refused it) takes no input; its own words are worth more.
+        with contextlib.suppress(BrokenPipeError):
             process.stdin.write(stdin)
             process.stdin.write_eof()
+        try:
             done = await asyncio.wait_for(process.communicate(), timeout_s)
         except TimeoutError:
             process.close()
@@ -137,7 +140,7 @@ class SshPool:
             ) from None
         try:
             key = asyncssh.read_private_key(access.key_path)
-        except (OSError, asyncssh.KeyImportError) as error:
+        except (OSError, asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
             raise HostUnreachable(
                 f"{host}: the SSH key {access.key_path} cannot be read ({error}). Nothing was done. "
                 "Name a readable key without a passphrase in the settings."

@@ -10,7 +10,7 @@ from recovery.diagnosis.situations import (
     OutOfSight,
     ServersStopped,
 )
-from recovery.diagnosis.survey import Sight, Survey, VoterSight, blank, silent_to_all
+from recovery.diagnosis.survey import Sight, Survey, VoterSight, blank, sign_of_life
 
 
 def out_of_sight(seen: Survey) -> OutOfSight | None:
@@ -123,7 +123,7 @@ def majority_gone(seen: Survey) -> MajorityGone | OutOfSight | None:
 
 
 def _claimed(voter: VoterSight, seen: Survey) -> bool:
-    return seen.claimed(voter) and not silent_to_all(voter.node_id, seen.observation)
+    return seen.claimed(voter) and not sign_of_life(voter.node_id, seen.observation)
 
 
 def not_recognised(seen: Survey) -> NotRecognised:

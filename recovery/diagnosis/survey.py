@@ -163,14 +163,18 @@ def _name_of(peer: Peer, observation: ClusterObservation) -> str:
     return ""
 
 
-def silent_to_all(node_id: str, observation: ClusterObservation) -> str:
+def sign_of_life(node_id: str, observation: ClusterObservation) -> str:
     """Say who still has a sign of life of this id; "" when nobody has."""
     for server in observation.servers:
         if server.node_id == node_id and server.host is not None and server.host.running:
             return f"{server.name} runs with this id"
-        if server.agent is None:
-            continue
-        for member in server.agent.members:
+    return alive_in_gossip(node_id, observation)
+
+
+def alive_in_gossip(node_id: str, observation: ClusterObservation) -> str:
+    """Say who sees this id alive; "" when nobody does. Gossip needs some seconds to notice a death."""
+    for server in observation.servers:
+        for member in server.agent.members if server.agent is not None else ():
             if member.node_id == node_id and member.status is MemberStatus.ALIVE:
                 return f"{server.name} sees it alive in gossip as {member.name} at {member.address}"
     return ""

@@ -18,11 +18,11 @@ from recovery.diagnosis import (
 from recovery.model import ClusterObservation, ServerName
 from recovery.plan import Proposal, Refusal
 from recovery.procedures import peers_json, start_stopped
-from recovery.procedures.claims import contradictions
+from recovery.procedures.claims import contradicted_by_gossip_alone, contradictions
 
 METHODS = (start_stopped.NAME, peers_json.NAME)
 
-__all__ = ["METHODS", "propose"]
+__all__ = ["METHODS", "may_settle", "propose"]
 
 
 def propose(
@@ -53,6 +53,15 @@ def propose(
         case _:
             pass
     return _refusal(method or "recover", (_why_not(diagnosis, method),), diagnosis)
+
+
+def may_settle(
+    observation: ClusterObservation, diagnosis: Diagnosis, *, lost: tuple[ServerName, ...] = ()
+) -> bool:
+    """Whether some seconds may change the answer: an election, or gossip that has not noticed a death yet."""
+    return isinstance(diagnosis, ElectionInProgress) or contradicted_by_gossip_alone(
+        survey(observation, lost)
+    )
 
 
 def _why_not(diagnosis: Diagnosis, method: str | None) -> str:

@@ -8,7 +8,7 @@ reachable nor claimed (as CockroachDB's loss-of-quorum recovery does it).
 from __future__ import annotations
 
 from recovery.diagnosis import Sight, Survey, VoterSight, survey
-from recovery.diagnosis.survey import silent_to_all
+from recovery.diagnosis.survey import alive_in_gossip, sign_of_life
 from recovery.model import ServerName
 from recovery.plan import Claim
 
@@ -22,7 +22,7 @@ def contradictions(seen: Survey, lost: tuple[ServerName, ...]) -> tuple[str, ...
             known = ", ".join(voter.name for voter in seen.voters)
             problems.append(f"“{name}” is none of the voters that the freshest server knows: {known}.")
         for voter in voters:
-            alive = silent_to_all(voter.node_id, seen.observation)
+            alive = sign_of_life(voter.node_id, seen.observation)
             if alive:
                 problems.append(f"You say {name} is gone for good, but {alive}.")
             elif voter.sight is Sight.STOPPED:
@@ -31,6 +31,12 @@ def contradictions(seen: Survey, lost: tuple[ServerName, ...]) -> tuple[str, ...
                     "starting it is the smaller act."
                 )
     return tuple(problems)
+
+
+def contradicted_by_gossip_alone(seen: Survey) -> bool:
+    """Whether a claimed server is only *said* to be alive: gossip may not have noticed yet."""
+    claimed = [voter for voter in seen.voters if seen.claimed(voter) and voter.sight is not Sight.RUNNING]
+    return any(alive_in_gossip(voter.node_id, seen.observation) for voter in claimed)
 
 
 def unaccounted(seen: Survey) -> tuple[VoterSight, ...]:
