@@ -15,7 +15,8 @@ from slack_bolt.authorization import AuthorizeResult
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.commands import NAME
-from bot.handlers import Ack, Handlers, Json
+from bot.handlers import Ack, Handlers
+from bot.payloads import Json
 from bot.talk import client_for
 
 

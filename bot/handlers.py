@@ -19,12 +19,13 @@ import msgspec
 import structlog
 
 from bot import authz, commands, notes
-from bot.authz import Allowed, Caller, Deed, Denied, Rules
+from bot.authz import Allowed, Deed, Denied, Rules
 from bot.blocks import Message
 from bot.buttons import ABORT, APPROVE, APPROVE_TYPED, RECOVER, REFRESH, RETRY, TYPED_MODAL, Press, read_value
 from bot.commands import Abort, Command, Help, Recover, Reply, Retry, Runs, Status
 from bot.directory import Directory
 from bot.notifier import SlackNotifier
+from bot.payloads import Asked, Json, Private, asked_by_click, asked_by_command, caller_of, read_private
 from bot.registry import TaskRegistry
 from bot.status_card import status_card
 from bot.talk import NOT_INVITED, SaidNo, SlackProblem, Talk
@@ -33,6 +34,7 @@ from recovery.model import ClusterName, Person, RunId, ServerName
 from recovery.policy import Rejected
 from recovery.ports import Clock, RunStore
 from recovery.service import (
+    DecisionResult,
     Locked,
     NothingToDo,
     RecoveryService,
@@ -42,23 +44,12 @@ from recovery.service import (
     UnknownCluster,
 )
 
-Json = dict[str, Any]
 Ack = Callable[..., Awaitable[Any]]
 
 REPEAT_S = 600.0
 """Slack repeats payloads within five minutes (Events API: at once, after 1 and 5 minutes)."""
 
 log = structlog.get_logger()
-
-
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """Who asked, and how they are answered."""
-
-    caller: Caller
-    channel: str
-    response_url: str
-    key: str
-    """The same for the same payload delivered twice."""
 
 
 class Handlers:
@@ -92,7 +83,7 @@ class Handlers:
     async def on_command(self, ack: Ack, body: Json) -> None:
         """A slash command."""
         parsed = commands.parse(str(body.get("text") or ""), name=str(body.get("command") or commands.NAME))
-        asked = _asked_by_command(body)
+        asked = asked_by_command(body)
         if isinstance(parsed, Help):
             await ack(text=notes.helped())
             return
@@ -111,14 +102,14 @@ class Handlers:
         """A button of ours, or an unknown one."""
         action = (body.get("actions") or [{}])[0]
         await ack()
-        asked = _asked_by_click(body, action)
+        asked = asked_by_click(body, action)
         name, value = str(action.get("action_id") or ""), str(action.get("value") or "")
         self._hand_over(asked, lambda: self._button(asked, name, value, body), name=name[:40])
 
     async def on_submission(self, ack: Ack, body: Json) -> None:
         """A modal was submitted; wrong names are shown in it."""
         view = body.get("view") or {}
-        private = _read_private(str(view.get("private_metadata") or ""))
+        private = read_private(str(view.get("private_metadata") or ""))
         if view.get("callback_id") != TYPED_MODAL or private is None:
             await ack()
             return
@@ -133,10 +124,10 @@ class Handlers:
             return
         await ack()
         asked = Asked(
-            caller=_caller(body),
+            caller=caller_of(body),
             channel=private.channel,
             response_url=private.response_url,
-            key=f"view:{view.get('id')}:{_caller(body).user_id}",
+            key=f"view:{view.get('id')}:{caller_of(body).user_id}",
         )
         self._hand_over(
             asked,
@@ -358,7 +349,7 @@ class Handlers:
         """Open the modal at once: the trigger lives three seconds. Rights are asked before and after."""
         if await self._may(asked, Deed.APPROVE) is None:
             return
-        private = _Private(press, asked.channel, asked.response_url)
+        private = Private(press, asked.channel, asked.response_url)
         view = notes.typed_modal(press, private=msgspec.json.encode(private).decode())
         try:
             await self._talk.open_view(trigger_id, view)
@@ -382,87 +373,32 @@ class Handlers:
             digest_prefix=press.digest_prefix,
             typed=typed,
         )
-        if isinstance(result, Rejected):
-            log.warning("an approval did not count", run=press.run, by=person, reason=result.reason)
-            await self._answer(asked, notes.told(result.reason))
-            return
-        log.info("approved", run=press.run, gate=press.what, by=person, user=asked.caller.user_id)
-        await self._show(result.view)
+        await self._decided(asked, result, f"approved {press.what}", by=person)
 
     async def _abort(self, asked: Asked, view: RunView) -> None:
         person = await self._may(asked, Deed.ABORT, fresh=True, run=view)
         if person is None:
             return
         result = await self._service.abort(view.cluster, view.run, by=person)
-        if isinstance(result, Rejected):
-            await self._answer(asked, notes.told(result.reason))
-            return
-        log.info("aborted", run=view.run, by=person, user=asked.caller.user_id)
-        await self._show(result.view)
+        await self._decided(asked, result, "aborted", by=person)
 
     async def _retry(self, asked: Asked, view: RunView, *, step: str) -> None:
         person = await self._may(asked, Deed.RETRY, fresh=True, run=view)
         if person is None:
             return
         result = await self._service.retry(view.cluster, view.run, by=person, step=step)
+        await self._decided(asked, result, "retry chosen", by=person)
+
+    async def _decided(self, asked: Asked, result: DecisionResult, what: str, *, by: Person) -> None:
         if isinstance(result, Rejected):
+            log.warning("a decision did not count", wanted=what, by=by, reason=result.reason)
             await self._answer(asked, notes.told(result.reason))
             return
-        log.info("retry chosen", run=view.run, by=person, user=asked.caller.user_id)
-        await self._show(result.view)
-
-    async def _show(self, view: RunView) -> None:
+        view = result.view
+        log.info(what, run=view.run, by=by, user=asked.caller.user_id)
         await self._notifier.show(view.cluster, view.run, view.state, view.events)
         self._nudge()
 
 
 class NoActiveRun(RecoveryError):
     """There is nothing to abort or to retry."""
-
-
-class _Private(msgspec.Struct, frozen=True):
-    """What a modal carries: the button that opened it, and how its person is answered."""
-
-    press: Press
-    channel: str
-    response_url: str
-
-
-def _read_private(text: str) -> _Private | None:
-    try:
-        return msgspec.json.decode(text, type=_Private)
-    except msgspec.MsgspecError:
-        return None
-
-
-def _caller(body: Json) -> Caller:
-    user = body.get("user") or {}
-    team = body.get("team") or {}
-    return Caller(
-        user_id=str(user.get("id") or body.get("user_id") or ""),
-        # The user's own workspace counts, not the one of the channel.
-        team_id=str(user.get("team_id") or body.get("team_id") or team.get("id") or ""),
-        enterprise_id=str(body.get("enterprise_id") or (body.get("enterprise") or {}).get("id") or ""),
-    )
-
-
-def _asked_by_command(body: Json) -> Asked:
-    caller = _caller(body)
-    return Asked(
-        caller=caller,
-        channel=str(body.get("channel_id") or ""),
-        response_url=str(body.get("response_url") or ""),
-        key=f"command:{body.get('trigger_id')}",
-    )
-
-
-def _asked_by_click(body: Json, action: Json) -> Asked:
-    container = body.get("container") or {}
-    caller = _caller(body)
-    return Asked(
-        caller=caller,
-        channel=str(container.get("channel_id") or (body.get("channel") or {}).get("id") or ""),
-        response_url=str(body.get("response_url") or ""),
-        key=f"click:{container.get('message_ts')}:{action.get('action_id')}:{action.get('action_ts')}:"
-        f"{caller.user_id}",
-    )

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from bot.blocks import Block, actions, button, code_block, confirm, esc, section
 from bot.buttons import ABORT, APPROVE, APPROVE_TYPED, RETRY, value_of
+from bot.rows import Row, rows
 from bot.wording import (
     RISK_WORD,
     STEP_MARK,
     STEP_WORD,
     Phase,
-    Row,
     count,
     duration,
     names,
     phase,
     ranking_rows,
-    rows,
     table,
     touched,
     way_back,

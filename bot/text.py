@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from bot import by_hand
+from bot.rows import rows
 from bot.run_card import title_of
 from bot.thread import event_line
 from bot.wording import (
@@ -26,7 +27,6 @@ from bot.wording import (
     phase,
     progress,
     ranking_rows,
-    rows,
     server_rows,
     situation_mark,
     table,

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 
-import msgspec
-
 from recovery.diagnosis import (
     Degraded,
     Diagnosis,
@@ -27,11 +25,10 @@ from recovery.journal import (
     Gate,
     Outcome,
     RunState,
-    StepState,
     StepStatus,
 )
 from recovery.model import Catalogue, ServerObservation
-from recovery.plan import LeaderElected, Plan, RankLine, Risk, Step
+from recovery.plan import LeaderElected, Plan, RankLine, Risk
 
 
 def duration(seconds: float) -> str:
@@ -165,94 +162,6 @@ def current_step(state: RunState) -> int:
 def progress(state: RunState) -> str:
     """``step 3 of 5``."""
     return f"step {current_step(state)} of {len(state.steps)}"
-
-
-# --- the rows of a plan ---------------------------------------------------------------------------------
-
-
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One or several steps that say the same of different servers and stand at the same point."""
-
-    first: int
-    """Number of the first step, from 1."""
-    last: int
-    title: str
-    risk: Risk
-    status: StepStatus
-    took_s: float | None = None
-    """From the first start to the last end; None before it began."""
-    began_s: float = 0.0
-    timeout_s: int = 0
-    detail: str = ""
-    optional: bool = False
-
-    @property
-    def numbers(self) -> str:
-        """``3`` or ``3-5``."""
-        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
-
-
-def rows(plan: Plan, states: Sequence[StepState] | None = None) -> tuple[Row, ...]:
-    """The steps of a plan, neighbours of one kind and one status folded into one row: phones are narrow."""
-    known = states if states is not None else [StepState() for _ in plan.steps]
-    groups: list[list[int]] = []
-    for index, step in enumerate(plan.steps):
-        if groups and _same_kind(plan.steps[groups[-1][0]], known[groups[-1][0]], step, known[index]):
-            groups[-1].append(index)
-        else:
-            groups.append([index])
-    return tuple(_row(plan, known, group) for group in groups)
-
-
-def _same_kind(step: Step, state: StepState, other: Step, other_state: StepState) -> bool:
-    foldable = {StepStatus.TODO, StepStatus.DONE, StepStatus.NOT_NEEDED, StepStatus.UNDONE}
-    return (
-        len(step.targets) == len(other.targets) == 1
-        and type(step.action) is type(other.action)
-        and step.risk is other.risk
-        and state.status is other_state.status
-        and state.status in foldable
-        and _pattern(step) == _pattern(other)
-    )
-
-
-def _pattern(step: Step) -> tuple[str, ...]:
-    return tuple("\0" if word == step.targets[0] else word for word in _words(step.title))
-
-
-def _words(text: str) -> list[str]:
-    """Split into words and what is between them, so that a name is only found as a whole word."""
-    words: list[str] = []
-    word = ""
-    for character in text:
-        if character.isalnum() or character in "._-":
-            word += character
-            continue
-        words += [word, character] if word else [character]
-        word = ""
-    return [*words, word] if word else words
-
-
-def _row(plan: Plan, states: Sequence[StepState], group: list[int]) -> Row:
-    step, state = plan.steps[group[0]], states[group[0]]
-    title = step.title
-    if len(group) > 1:
-        all_names = names(target for index in group for target in plan.steps[index].targets)
-        title = "".join(all_names if word == "\0" else word for word in _pattern(step))
-    began = [states[index].started_s for index in group if states[index].started_s]
-    ended = [states[index].ended_s for index in group if states[index].ended_s]
-    return Row(
-        first=group[0] + 1,
-        last=group[-1] + 1,
-        title=title,
-        risk=step.risk,
-        status=state.status,
-        took_s=max(ended) - min(began) if began and ended else None,
-        began_s=min(began) if began else 0.0,
-        timeout_s=step.timeout_s,
-        detail=state.detail if len(group) == 1 else "",
-        optional=step.optional,
-    )
 
 
 # --- sentences ------------------------------------------------------------------------------------------
