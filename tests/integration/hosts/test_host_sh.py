@@ -1,0 +1,346 @@
+"""host.sh on real hosts: what each verb does, refuses, and leaves behind."""
+
+import asyncio
+import base64
+import time
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from lab.datacentre import Lab
+from lab.host import CONSUL_CONFIG
+from lab.host import Host as LabHost
+from recovery.adapters.collect import Probe
+from recovery.adapters.host_commands import Host, HostAccess, script
+from recovery.adapters.ssh import SshPool
+from recovery.errors import HostRefused
+from recovery.model import ServerName
+from recovery.ports import ActKey
+
+pytestmark = pytest.mark.lab
+
+KeyMaker = Callable[..., ActKey]
+S1, S2, S3 = (ServerName(name) for name in ("s1", "s2", "s3"))
+
+
+async def until(condition: Callable[[], Awaitable[bool]], *, what: str, timeout_s: float = 30.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not await condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s:.0f} s: {what}"
+        await asyncio.sleep(0.1)
+
+
+async def main_pid(host: LabHost) -> int:
+    return int(await host.run("systemctl show consul -p MainPID --value"))
+
+
+async def status_of(member: str, *, seen_by: LabHost) -> int:
+    answer = await seen_by.api("/v1/agent/members")
+    return next(int(each["Status"]) for each in answer.json() if each["Name"] == member)
+
+
+async def test_a_look_at_a_running_server_sees_what_the_host_itself_says(lab: Lab, probe: Probe) -> None:
+    """Process, node id, data directory, version and user are those of the unit that is really there."""
+    host = lab.host("s1")
+    view = await probe.hosts[S1].look()
+    assert view.main_pid == await main_pid(host)
+    assert view.node_id == (await host.run("cat /var/lib/consul/node-id")).strip()
+    assert (view.active_state, view.enabled, view.unit_user) == ("active", True, "consul")
+    assert (view.data_dir, view.version) == ("/var/lib/consul", "1.8.7")
+    assert view.raft_db_bytes == int(await host.run("stat -c %s /var/lib/consul/raft/raft.db"))
+    assert view.peers_info
+    assert (view.held_by, view.fenced_by, view.epoch) == ("", "", 0)
+
+
+async def test_a_look_changes_nothing_on_the_host(lab: Lab, probe: Probe) -> None:
+    """Before a plan is approved not even a folder of ours is made."""
+    await probe.hosts[S1].look()
+    assert await lab.host("s1").run("test -e /var/lib/consul-recovery || echo nothing") == "nothing\n"
+
+
+async def test_a_stop_is_no_leave(lab: Lab, probe: Probe, key: KeyMaker) -> None:
+    """The others see a failed member, not one that left, and the peer set stays as it was."""
+    voters = await lab.cluster.voters(lab.host("s1"))
+    evidence = await probe.hosts[S3].act("stop", key("stop"), timeout_s=60)
+    assert "signal 15" in evidence
+    view = await probe.hosts[S3].look()
+    assert (view.running, view.active_state) == (False, "inactive")
+
+    async def seen_failed() -> bool:
+        status = await status_of("s3", seen_by=lab.host("s1"))
+        assert status != 3, "s3 has left"
+        return status == 4
+
+    await until(seen_failed, what="s1 sees s3 failed")
+    assert await lab.cluster.voters(lab.host("s1")) == voters
+
+
+@pytest.mark.parametrize(
+    "trap",
+    [
+        """echo '{"leave_on_terminate": true}' >/etc/consul.d/zz-leave.json; chmod 644 /etc/consul.d/zz-leave.json""",
+        """mkdir -p /etc/systemd/system/consul.service.d
+           printf '[Service]\\nExecStop=/usr/bin/consul leave\\nKillSignal=SIGINT\\nKillMode=process\\n' \
+               >/etc/systemd/system/consul.service.d/site.conf""",
+    ],
+    ids=["leave_on_terminate", "ExecStop=consul leave"],
+)
+async def test_a_unit_that_leaves_at_each_stop_is_stopped_without(
+    lab: Lab, probe: Probe, key: KeyMaker, trap: str
+) -> None:
+    """Whatever the operator's own stop does, ours does not shrink the peer set."""
+    host = lab.host("s3")
+    await host.run(f"{trap}; systemctl daemon-reload; systemctl kill -s KILL consul")
+    await lab.cluster.wait_until_formed()
+    await probe.hosts[S3].act("stop", key("stop"), timeout_s=60)
+
+    async def seen_failed() -> bool:
+        status = await status_of("s3", seen_by=lab.host("s1"))
+        assert status != 3, "s3 has left"
+        return status == 4
+
+    await until(seen_failed, what="s1 sees s3 failed")
+    assert len(await lab.cluster.voters(lab.host("s1"))) == 3
+    left = await host.run("systemctl show consul -p DropInPaths --value")
+    assert "consul-recovery" not in left
+
+
+async def test_a_hold_does_not_touch_the_running_agent(lab: Lab, probe: Probe, key: KeyMaker) -> None:
+    """Holding is no stop: the process stays the same one."""
+    before = await main_pid(lab.host("s1"))
+    await probe.hosts[S1].act("hold", key("hold"), timeout_s=30)
+    view = await probe.hosts[S1].look()
+    assert (view.main_pid, view.held_by) == (before, "r1")
+
+
+async def test_a_held_server_comes_up_neither_by_systemctl_nor_by_a_reboot(
+    lab: Lab, probe: Probe, key: KeyMaker
+) -> None:
+    """Only a release or our own start brings it back."""
+    host = lab.host("s3")
+    await probe.hosts[S3].act("hold", key("hold"), timeout_s=30)
+    await probe.hosts[S3].act("stop", key("stop"), timeout_s=60)
+    await host.run("systemctl start consul; systemctl restart consul", check=False)
+    assert not (await probe.hosts[S3].look()).running
+    await host.reboot()
+    await host.run("systemctl start consul", check=False)
+    view = await probe.hosts[S3].look()
+    assert (view.running, view.held_by) == (False, "r1")
+    await probe.hosts[S3].act("start", key("start"), timeout_s=30)
+    await lab.cluster.wait_until_formed()
+    assert (await probe.hosts[S3].look()).held_by == ""
+
+
+async def test_a_released_server_can_be_started_by_hand(lab: Lab, probe: Probe, key: KeyMaker) -> None:
+    """Release takes the hold off and starts nothing."""
+    await probe.hosts[S3].act("hold", key("hold"), timeout_s=30)
+    await probe.hosts[S3].act("stop", key("stop"), timeout_s=60)
+    await probe.hosts[S3].act("release", key("release"), timeout_s=30)
+    view = await probe.hosts[S3].look()
+    assert (view.running, view.held_by) == (False, "")
+    await lab.host("s3").run("systemctl start --no-block consul")
+    await lab.cluster.wait_until_formed()
+
+
+async def test_a_hold_file_without_its_condition_is_no_hold(lab: Lab, probe: Probe) -> None:
+    """What is not in force in systemd holds nothing, whatever lies on the disk."""
+    await lab.host("s1").run("mkdir -p /var/lib/consul-recovery; echo r1 >/var/lib/consul-recovery/hold")
+    assert (await probe.hosts[S1].look()).held_by == ""
+
+
+async def test_an_older_driver_changes_nothing_any_more(lab: Lab, probe: Probe, key: KeyMaker) -> None:
+    """A driver that was paused and overtaken is refused by the host itself."""
+    before = await main_pid(lab.host("s1"))
+    await probe.hosts[S1].act("hold", key("hold", epoch=8), timeout_s=30)
+    with pytest.raises(HostRefused, match="a newer driver"):
+        await probe.hosts[S1].act("stop", key("stop", epoch=7), timeout_s=60)
+    assert await main_pid(lab.host("s1")) == before
+    assert (await probe.hosts[S1].look()).epoch == 8
+
+
+async def test_an_epoch_belongs_to_one_owner(lab: Lab, probe: Probe, key: KeyMaker) -> None:
+    """Two bots that were given the same epoch by two stores cannot both act."""
+    before = await main_pid(lab.host("s1"))
+    await probe.hosts[S1].act("hold", key("hold", owner="bot-1"), timeout_s=30)
+    with pytest.raises(HostRefused, match="belongs to bot-1, not to bot-2"):
+        await probe.hosts[S1].act("stop", key("stop", owner="bot-2"), timeout_s=60)
+    assert await main_pid(lab.host("s1")) == before
+
+
+async def test_what_has_a_receipt_is_not_done_again(lab: Lab, probe: Probe, key: KeyMaker) -> None:
+    """A stop that is sent twice must not stop the agent that was started in between."""
+    first = await probe.hosts[S3].act("stop", key("stop"), timeout_s=60)
+    await probe.hosts[S3].act("start", key("start"), timeout_s=30)
+    await lab.cluster.wait_until_formed()
+    before = await main_pid(lab.host("s3"))
+    again = await probe.hosts[S3].act("stop", key("stop"), timeout_s=60)
+    assert again == f"done before: {first}"
+    assert await main_pid(lab.host("s3")) == before
+    assert await probe.hosts[S3].receipt(key("stop"))
+    assert not await probe.hosts[S3].receipt(key("stop", attempt=2))
+
+
+async def test_the_same_call_twice_at_once_is_done_once(lab: Lab, probe: Probe, key: KeyMaker) -> None:
+    """The lock puts them in a row, and the second one finds the receipt."""
+    told = await asyncio.gather(*(probe.hosts[S3].act("stop", key("stop"), timeout_s=60) for _ in range(2)))
+    assert sorted(each.startswith("done before: ") for each in told) == [False, True]
+    assert not (await probe.hosts[S3].look()).running
+
+
+async def test_a_started_agent_does_not_keep_the_lock(lab: Lab, probe: Probe, key: KeyMaker) -> None:
+    """The lock ends with the call, not with what the call has started."""
+    await probe.hosts[S3].act("stop", key("stop"), timeout_s=60)
+    await probe.hosts[S3].act("start", key("start"), timeout_s=30)
+    await lab.cluster.wait_until_formed()
+    assert await lab.host("s3").run("flock -n /var/lib/consul-recovery/lock echo free") == "free\n"
+
+
+PEERS = base64.b64encode(b'["198.51.100.11:8300"]\n').decode()
+
+
+async def test_peers_are_not_written_under_a_running_agent(lab: Lab, probe: Probe, key: KeyMaker) -> None:
+    """Below 0.7 it is the live file; from 0.7 on a restart would read it before its time."""
+    await probe.hosts[S3].act("hold", key("hold"), timeout_s=30)
+    with pytest.raises(HostRefused, match="the agent runs"):
+        await probe.hosts[S3].act("write-peers", key("write"), "info", payload=PEERS, timeout_s=30)
+    assert (await probe.hosts[S3].look()).peers_json is None
+
+
+async def test_peers_are_not_written_where_a_reboot_would_start_the_agent(
+    lab: Lab, probe: Probe, key: KeyMaker
+) -> None:
+    """A stopped server that is not held could read the file before the others have it."""
+    await probe.hosts[S3].act("stop", key("stop"), timeout_s=60)
+    with pytest.raises(HostRefused, match="not held by this run"):
+        await probe.hosts[S3].act("write-peers", key("write"), "info", payload=PEERS, timeout_s=30)
+    assert (await probe.hosts[S3].look()).peers_json is None
+
+
+async def test_written_peers_can_be_read_and_deleted_by_the_agent(
+    lab: Lab, probe: Probe, key: KeyMaker
+) -> None:
+    """Owner and mode are the agent's; a missing peers.info is made, else Consul deletes the file unread."""
+    host = lab.host("s3")
+    await probe.hosts[S3].act("hold", key("hold"), timeout_s=30)
+    await probe.hosts[S3].act("stop", key("stop"), timeout_s=60)
+    await host.run("rm /var/lib/consul/raft/peers.info")
+    await probe.hosts[S3].act("write-peers", key("write"), "info", payload=PEERS, timeout_s=30)
+    assert await host.run("stat -c '%U %a' /var/lib/consul/raft/peers.json") == "consul 600\n"
+    assert await host.run("stat -c '%U' /var/lib/consul/raft/peers.info") == "consul\n"
+    file = await probe.hosts[S3].peers_file()
+    assert (file.content, file.owned, file.info) == (base64.b64decode(PEERS), True, True)
+    assert await host.run("ls /var/lib/consul/raft") == "peers.info\npeers.json\nraft.db\nsnapshots\n"
+    await probe.hosts[S3].act("remove-peers", key("remove"), timeout_s=30)
+    assert (await probe.hosts[S3].peers_file()).content is None
+
+
+async def test_an_archive_holds_the_state_and_only_root_reads_it(
+    lab: Lab, probe: Probe, key: KeyMaker
+) -> None:
+    """It has the log, the gossip keys' folder, the node id and the configuration; a changed one is not good."""
+    host = lab.host("s3")
+    await probe.hosts[S3].act("stop", key("stop"), timeout_s=60)
+    await probe.hosts[S3].act("archive", key("archive"), timeout_s=60)
+    archive = await probe.hosts[S3].archive("r1")
+    assert archive.state == "good"
+    names = (await host.run(f"tar -tf {archive.path}")).split()
+    assert {
+        "var/lib/consul/raft/raft.db",
+        "var/lib/consul/serf/",
+        "var/lib/consul/node-id",
+        CONSUL_CONFIG.lstrip("/"),
+    } <= set(names)
+    assert (
+        await host.run(f"stat -c '%U %a' {archive.path} /var/lib/consul-recovery") == "root 600\nroot 700\n"
+    )
+    await host.run(f"printf x >>{archive.path}")
+    assert (await probe.hosts[S3].archive("r1")).state == "damaged"
+    assert (await probe.hosts[S3].archive("r2")).state == "none"
+
+
+async def test_no_archive_is_begun_where_it_does_not_fit(lab: Lab, probe: Probe, key: KeyMaker) -> None:
+    """The message says how much is needed and how much there is; nothing half-written is left."""
+    host = lab.host("s3")
+    await host.run(
+        "mkdir -p /var/lib/consul-recovery; mount -t tmpfs -o size=100k tmpfs /var/lib/consul-recovery"
+    )
+    await probe.hosts[S3].act("stop", key("stop"), timeout_s=60)
+    with pytest.raises(HostRefused, match=r"needs \d+ KiB.*only \d+ KiB are free"):
+        await probe.hosts[S3].act("archive", key("archive"), timeout_s=60)
+    assert await host.run("find /var/lib/consul-recovery/archive -type f") == ""
+
+
+async def test_no_archive_of_a_running_agent(lab: Lab, probe: Probe, key: KeyMaker) -> None:
+    """A copy of files that are being written is none."""
+    with pytest.raises(HostRefused, match="the agent runs"):
+        await probe.hosts[S1].act("archive", key("archive"), timeout_s=60)
+
+
+async def test_a_stale_snapshot_is_saved_and_its_token_shows_in_no_command_line(
+    lab: Lab, probe: Probe, key: KeyMaker
+) -> None:
+    """Every command line on the host is watched while the snapshot is made; the token is in none."""
+    host = lab.host("s1")
+    watch = asyncio.create_task(
+        host.run(
+            "end=$(($(date +%s) + 4)); while [ $(date +%s) -lt $end ]; do"
+            " for each in /proc/[0-9]*; do tr '\\0' ' ' <$each/cmdline; echo; done; done 2>/dev/null | sort -u"
+        )
+    )
+    await asyncio.sleep(0)
+    for attempt in range(1, 6):
+        await probe.hosts[S1].act(
+            "snapshot",
+            key("snapshot", attempt=attempt),
+            "http://127.0.0.1:8500",
+            payload="token-that-must-not-show",
+            timeout_s=60,
+        )
+    seen = await watch
+    assert "snapshot save -stale" in seen
+    assert "token-that-must-not-show" not in seen
+    path = await probe.hosts[S1].snapshot("r1")
+    assert "Index" in await host.run(f"consul snapshot inspect {path}")
+
+
+async def test_only_the_unit_of_a_consul_agent_can_be_named(lab: Lab, pool: SshPool) -> None:
+    """Whoever may call the installed script cannot stop other services with it."""
+    host = Host(pool, lab.host("s1").address, HostAccess(user=lab.ssh_user, unit="ssh.service"))
+    with pytest.raises(HostRefused, match="does not run a Consul agent"):
+        await host.look()
+
+
+async def test_the_data_directory_is_found_through_variables_of_the_unit(lab: Lab, probe: Probe) -> None:
+    """Flags in an environment file count for a stopped unit as they would for a started one."""
+    await lab.host("s3").run(
+        """
+        mkdir -p /etc/systemd/system/consul.service.d /var/lib/other/raft
+        printf 'OPTIONS="-data-dir=/var/lib/other -bootstrap-expect 3"\\nWHERE=/etc/consul.d\\n' >/etc/test.env
+        printf '[Service]\\nEnvironmentFile=/etc/test.env\\nExecStart=\\nExecStart=%s\\n' \
+            '/usr/bin/consul agent $OPTIONS -config-dir ${WHERE}' >/etc/systemd/system/consul.service.d/site.conf
+        echo '{"leave_on_terminate" : true}' >/etc/consul.d/zz-leave.json
+        systemctl daemon-reload; systemctl kill -s KILL consul; systemctl stop consul; rm -rf /var/lib/other/*
+        """,
+        check=False,
+    )
+    view = await probe.hosts[S3].look()
+    assert (view.running, view.data_dir, view.leave_on_terminate) == (False, "/var/lib/other", True)
+
+
+async def test_installed_on_the_host_it_needs_no_shell_as_root(lab: Lab, pool: SshPool) -> None:
+    """With one sudoers line for one program the verbs work, and a streamed shell is refused."""
+    host = lab.host("s2")
+    await host.run(
+        "cat >/usr/local/sbin/consul-recovery-host; chmod 755 /usr/local/sbin/consul-recovery-host;"
+        " cp -p /etc/sudoers.d/recovery /root/sudoers;"
+        f" echo '{lab.ssh_user} ALL=(root) NOPASSWD: /usr/local/sbin/consul-recovery-host' >/etc/sudoers.d/recovery",
+        stdin=script().decode(),
+    )
+    try:
+        installed = Host(pool, host.address, HostAccess(user=lab.ssh_user, installed=True))
+        assert (await installed.look()).running
+        streamed = Host(pool, host.address, HostAccess(user=lab.ssh_user))
+        with pytest.raises(HostRefused, match=r"NOPASSWD: /bin/sh -s"):
+            await streamed.look()
+    finally:
+        await host.run("mv /root/sudoers /etc/sudoers.d/recovery")
