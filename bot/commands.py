@@ -85,6 +85,8 @@ _DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
 _QUOTES = "\u201c\u201d\u201e\u2018\u2019\u201a\u00ab\u00bb"
 _LINK = re.compile(r"<([^<>|]*)(?:\|([^<>]*))?>")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+# A lost server whose old name nobody knows any more is named by its address: host, or host:port.
+_LOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 
 
 def usage(name: str = NAME) -> str:
@@ -160,7 +162,7 @@ def _arguments(verb: str, words: list[str], *, name: str) -> tuple[str | None, d
             value = value.strip(",;")
             if not value:
                 return Reply(f"`--{key}` needs a value. Nothing was done.\n`{name} {USAGE[verb]}`")
-            if any(not _NAME.fullmatch(part) for part in re.split(r"[,;]", value)):
+            if any(not _LOST.fullmatch(part) for part in re.split(r"[,;]", value)):
                 return Reply(f"`--{key}` takes plain names, like `s2` or `s2,s3`. Nothing was done.")
             options[key] = value
         elif word.startswith("-"):

@@ -20,6 +20,7 @@ from lab.bot_process import BotProcess
 from lab.bot_settings import write_settings
 from lab.datacentre import Lab
 from lab.errors import LabError
+from lab.pictures import photograph
 from lab.slack.server import LocalSlack
 from lab.slack.workspace import Message
 
@@ -31,7 +32,10 @@ NEW_ADDRESSES = {"s2": "198.51.100.22", "s3": "198.51.100.23"}
 class Demo:
     """One play, on one lab."""
 
-    def __init__(self, lab: Lab, slack: LocalSlack, folder: Path, console: Console) -> None:
+    def __init__(
+        self, lab: Lab, slack: LocalSlack, folder: Path, console: Console, *, pictures: Path | None = None
+    ) -> None:
+        self._pictures = pictures
         self._lab = lab
         self._slack = slack
         self._folder = folder
@@ -135,17 +139,29 @@ class Demo:
         await self.type("/consul recover demo --lost s2,s3", user="alice")
         plan = await self.expect("waiting for approval", timeout_s=60)
         began_s = time.monotonic()
+        await self._photograph("waiting for approval", "plan")
         self._press("bob", "Approve")
         await self._slack.click(plan, "run_approve", user="bob")
+        if self._pictures is not None:
+            await self.expect(": running", timeout_s=60)
+            await self._photograph(": running", "live")
         gate = await self.expect("waiting for the second approval", timeout_s=120)
+        await self._photograph("waiting for the second approval", "second-gate")
         self._press("bob", "Approve, and types the names of the servers that nobody can fence")
         await self._slack.click(gate, "run_approve_typed", user="bob")
         modal = await self._slack.wait(lambda: self._slack.modals("bob"), timeout_s=10)
         await self._slack.submit(modal[-1], {"type:s2": "s2", "type:s3": "s3"}, user="bob")
         await self.expect(": done", timeout_s=240)
+        await self._photograph(": done", "done")
         took_s = time.monotonic() - began_s
         self.show_new()
         await self._summary(took_s)
+
+    async def _photograph(self, words: str, name: str) -> None:
+        if self._pictures is not None:
+            # The browser lives in the lab's network, as the bot does: it asks the bot's side of the server.
+            page = self._slack.api_url.removesuffix("api/")
+            await photograph(page, words, name=name, folder=self._pictures)
 
     def _press(self, user: str, what: str) -> None:
         self._console.print(f"\n[bold green]{user}[/] presses [bold]{what}[/]", highlight=False)
@@ -174,7 +190,7 @@ def _page_socket(lab: Lab) -> socket.socket:
         return lab.listen_outside()
 
 
-async def main(*, play_by_hand: bool) -> int:
+async def main(*, play_by_hand: bool, pictures: Path | None) -> int:
     """Play; 0 when everything was as it should be."""
     console = Console(soft_wrap=True)
     async with Lab.create(name="demo") as lab:
@@ -183,7 +199,7 @@ async def main(*, play_by_hand: bool) -> int:
         sockets = [_page_socket(lab), socket.create_server(("127.0.0.1", 0))]
         async with LocalSlack(sockets=sockets) as slack:
             console.print(f"\n[bold]Watch it in a browser: {slack.public_url}/[/]\n", highlight=False)
-            demo = Demo(lab, slack, lab.folder / "bot", console)
+            demo = Demo(lab, slack, lab.folder / "bot", console, pictures=pictures)
             bot = await demo.start()
             try:
                 if play_by_hand:
@@ -210,9 +226,10 @@ def run() -> None:
     """Parse the command line and play."""
     parser = argparse.ArgumentParser(prog="python -m lab.demo", description=__doc__)
     parser.add_argument("--play", action="store_true", help="break the cluster, then leave it to you")
+    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="also take pictures of the page")
     arguments = parser.parse_args()
     try:
-        sys.exit(asyncio.run(main(play_by_hand=arguments.play)))
+        sys.exit(asyncio.run(main(play_by_hand=arguments.play, pictures=arguments.pictures)))
     except KeyboardInterrupt:
         sys.exit(0)
     except LabError as error:

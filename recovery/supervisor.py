@@ -16,7 +16,7 @@ import structlog
 from recovery.engine import drive_run
 from recovery.errors import LeaseLost, RecoveryError
 from recovery.journal import Outcome, RunState
-from recovery.model import ClusterName, RunId
+from recovery.model import ClusterName, RunId, ServerName
 from recovery.ports import Clock, LeaseHeld, Notifier, RunStore, World
 from recovery.service import ProposeResult, RecoveryService
 
@@ -108,6 +108,7 @@ class Supervisor:
             by=ended.requested_by,
             origin=ended.origin,
             method=ended.plan.procedure,
-            lost=tuple(claim.server for claim in ended.plan.claims),
+            # By address: with everything stopped nobody may be left to tell the old names.
+            lost=tuple(ServerName(claim.address) for claim in ended.plan.claims),
             replaces=run,
         )

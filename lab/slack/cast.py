@@ -12,7 +12,7 @@ APP_ID = "A0CONSUL"
 ONCALL_GROUP = "S0ONCALL"
 
 # What the manifest asks for; a method outside of it answers missing_scope, as a real workspace does.
-DEFAULT_SCOPES = ("commands", "chat:write", "usergroups:read", "users:read", "files:write")
+DEFAULT_SCOPES = ("commands", "chat:write", "channels:read", "groups:read", "usergroups:read", "users:read")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,7 +57,7 @@ class Rig:
     async def proposed(self, *, lost: tuple[str, ...] = (), method: str | None = None) -> RunId:
         """Alice asks, and there is a plan."""
         answer = await self.propose(lost=lost, method=method)
-        assert isinstance(answer, RunProposed), answer
+        assert isinstance(answer, RunProposed), getattr(answer, "refusal", answer)
         return answer.view.run
 
     async def state(self, run: RunId) -> RunState:

@@ -20,11 +20,12 @@ async def test_status_and_recovery_with_the_recovery_token(lab: Lab) -> None:
     await lab.host("s1").run("systemctl restart consul")
     tokens = {"agent_recovery": cluster.tokens.agent_recovery, "management": management}
     async with open_rig(lab, tokens=tokens) as rig:
-        report = await rig.status()
+        # A restarted survivor has forgotten the old names: the lost servers are claimed by address.
+        lost = ("198.51.100.12", "198.51.100.13")
+        report = await rig.status(lost=lost)
         assert isinstance(report.diagnosis, MajorityGone), report.diagnosis
         s1 = report.observation.server("s1")
         assert s1.last is not None
-        lost = tuple(voter.name for voter in report.diagnosis.unaccounted)
         ended = await rig.recover(lost=lost)
         assert ended.outcome is Outcome.RECOVERED
     value = await lab.host("s3").run(f"CONSUL_HTTP_TOKEN={management} consul kv get before")

@@ -23,6 +23,8 @@ from bot.commands import USAGE, Abort, Command, Help, Recover, Reply, Retry, Run
         ("recover dc1 --lost s2, s3", Recover("dc1", None, ("s2", "s3"))),
         ("recover dc1 --lost s2,s2", Recover("dc1", None, ("s2",))),
         ("recover dc1 -lost s2", Recover("dc1", None, ("s2",))),
+        ("recover dc1 --lost 198.51.100.12:8300", Recover("dc1", None, ("198.51.100.12:8300",))),
+        ("recover dc1 --lost [2001:db8::1]:8300", Recover("dc1", None, ("[2001:db8::1]:8300",))),
         ("recover --lost=s2 dc1", Recover("dc1", None, ("s2",))),
         (
             "recover dc1 \u2014lost s2,s3 \u2014method peers\u2011json",
