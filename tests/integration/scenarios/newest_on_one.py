@@ -1,4 +1,4 @@
-"""The case in which starting all at once loses acknowledged writes (DESIGN, "the vote protects only those who vote")."""
+"""The case in which starting all at once loses acknowledged writes: the vote protects only those who vote."""
 
 import asyncio
 

@@ -8,7 +8,7 @@ from recovery.journal import Outcome, RunState, StepStatus
 from recovery.plan import StepId
 from recovery.service import Refused
 from tests.integration.rig import open_rig
-from tests.integration.scenarios.newest_on_one import leave_newest_on_one, last_key
+from tests.integration.scenarios.newest_on_one import last_key, leave_newest_on_one
 
 
 async def test_one_survivor_of_three_and_two_new_machines(lab: Lab) -> None:
