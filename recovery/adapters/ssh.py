@@ -53,7 +53,7 @@ class SshPool:
         self._sockets: dict[
             tuple[str, int], tuple[asyncssh.SSHClientConnection, asyncssh.SSHListener, str]
         ] = {}
-        self._forwarding = asyncio.Lock()
+        self._forwarding: dict[str, asyncio.Lock] = {}
         self._folder = ""
         self._count = 0
         # asyncssh logs every command line at INFO.
@@ -175,7 +175,8 @@ class SshPool:
         A Unix socket in a private folder, not a local port: other users of this machine must not get in by it.
         Nothing is known of the far end until somebody connects: one that refuses shows as a closed connection.
         """
-        async with self._forwarding:
+        # One lock a host: a dead host, which takes seconds to give up, must not hold up the others.
+        async with self._forwarding.setdefault(host, asyncio.Lock()):
             connection = await self._connection(host)
             known = self._sockets.get((host, port))
             if known is not None:
