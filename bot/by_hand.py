@@ -16,6 +16,7 @@ from recovery.journal import RunState, StepStatus, left_behind, not_done
 from recovery.plan import (
     Action,
     ArchiveState,
+    CannotUndo,
     FenceAgent,
     HoldAgent,
     JoinGossip,
@@ -81,8 +82,12 @@ _STAYS = frozenset({_LEFT[ArchiveState], _LEFT[SaveSnapshot]})
 
 def undoing(state: RunState, *, unit: str) -> tuple[str, ...]:
     """How to take back by hand what was done and can be taken back, last first."""
+    behind = left_behind(state)
+    # Once a server may have started with the new peer set, starting the others with the old one makes two clusters.
+    if any(isinstance(step.rollback, CannotUndo) for step in behind):
+        return ()
     lines: list[str] = []
-    for step in reversed(left_behind(state)):
+    for step in reversed(behind):
         if isinstance(step.rollback, Undo):
             lines += _commands(step, step.rollback.action, unit)
     return tuple(lines)

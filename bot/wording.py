@@ -261,7 +261,7 @@ def leader_of(state: RunState) -> str:
     """What the journal says of the new leader; "" when no step looked for one."""
     for step, step_state in zip(reversed(state.plan.steps), reversed(state.steps), strict=True):
         if step_state.status in FINISHED and any(isinstance(check, LeaderElected) for check in step.after):
-            return step_state.detail
+            return step_state.detail.removeprefix("already so: ").partition(";")[0]
     return ""
 
 

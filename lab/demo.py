@@ -139,29 +139,29 @@ class Demo:
         await self.type("/consul recover demo --lost s2,s3", user="alice")
         plan = await self.expect("waiting for approval", timeout_s=60)
         began_s = time.monotonic()
-        await self._photograph("waiting for approval", "plan")
+        await self._photograph("plan", "waiting for approval", "Steps:")
         self._press("bob", "Approve")
         await self._slack.click(plan, "run_approve", user="bob")
         if self._pictures is not None:
-            await self.expect(": running", timeout_s=60)
-            await self._photograph(": running", "live")
+            await self.expect(": running", "✅", timeout_s=60)
+            await self._photograph("live", ": running")
         gate = await self.expect("waiting for the second approval", timeout_s=120)
-        await self._photograph("waiting for the second approval", "second-gate")
+        await self._photograph("second-gate", "waiting for the second approval", "asked for by")
         self._press("bob", "Approve, and types the names of the servers that nobody can fence")
         await self._slack.click(gate, "run_approve_typed", user="bob")
         modal = await self._slack.wait(lambda: self._slack.modals("bob"), timeout_s=10)
         await self._slack.submit(modal[-1], {"type:s2": "s2", "type:s3": "s3"}, user="bob")
         await self.expect(": done", timeout_s=240)
-        await self._photograph(": done", "done")
+        await self._photograph("done", ": done", "Catalogue before")
         took_s = time.monotonic() - began_s
         self.show_new()
         await self._summary(took_s)
 
-    async def _photograph(self, words: str, name: str) -> None:
+    async def _photograph(self, name: str, *words: str) -> None:
         if self._pictures is not None:
             # The browser lives in the lab's network, as the bot does: it asks the bot's side of the server.
             page = self._slack.api_url.removesuffix("api/")
-            await photograph(page, words, name=name, folder=self._pictures)
+            await photograph(page, *words, name=name, folder=self._pictures)
 
     def _press(self, user: str, what: str) -> None:
         self._console.print(f"\n[bold green]{user}[/] presses [bold]{what}[/]", highlight=False)

@@ -21,6 +21,7 @@ from recovery.errors import (
     InDoubt,
     LeaseLost,
     OutOfDate,
+    RecoveryError,
     StoreUnavailable,
 )
 from recovery.journal import (
@@ -113,9 +114,9 @@ class Driver:
         watch = asyncio.create_task(self._watch_leaders())
         main = asyncio.create_task(self._loop())
         try:
-            await asyncio.wait({heartbeat, main}, return_when=asyncio.FIRST_COMPLETED)
-            if not main.done():
-                await heartbeat  # raises what ended it
+            done, _ = await asyncio.wait({heartbeat, watch, main}, return_when=asyncio.FIRST_COMPLETED)
+            for ended in done - {main}:
+                await ended  # raises what ended it: no run goes on without its lease or its watch
             return await main
         finally:
             for task in (main, watch, heartbeat):
@@ -134,7 +135,11 @@ class Driver:
         seen: list[frozenset[ServerName]] = []
         while True:
             await self._clock.sleep(LEADER_SAMPLE_S)
-            seen = [*seen, frozenset(await self._world.leaders())][-LEADER_SAMPLES:]
+            try:
+                seen = [*seen, frozenset(await self._world.leaders())][-LEADER_SAMPLES:]
+            except RecoveryError as error:
+                self._log.warning("could not look for leaders", problem=str(error))
+                continue
             both = frozenset.intersection(*seen)
             if len(seen) == LEADER_SAMPLES and len(both) > 1 and not self._state.two_leaders:
                 await self._record(LeadersSeen(at_s=self._clock.now_s(), servers=tuple(sorted(both))))
@@ -197,9 +202,7 @@ class Driver:
             await self._record(StepNotNeeded(at_s=self._clock.now_s(), step=step.id, why=why))
             return
         if step.after and (why := _all_hold(await self._check_all(step.after))) is not None:
-            await self._record(
-                StepNotNeeded(at_s=self._clock.now_s(), step=step.id, why=f"already so: {why}")
-            )
+            await self._already(step, attempt, why)
             return
         obstacles = _not_holding(await self._check_until_known(step.before))
         if obstacles:
@@ -211,6 +214,15 @@ class Driver:
             StepStarted(at_s=self._clock.now_s(), step=step.id, attempt=attempt, epoch=self._lease.epoch)
         )
         await self._act(step, attempt)
+
+    async def _already(self, step: Step, attempt: int, why: str) -> None:
+        """Somebody did it before us; on a later try that was most likely our own act, whose effect came late."""
+        now_s = self._clock.now_s()
+        if attempt == 1:
+            await self._record(StepNotNeeded(at_s=now_s, step=step.id, why=f"already so: {why}"))
+            return
+        await self._record(StepStarted(at_s=now_s, step=step.id, attempt=attempt, epoch=self._lease.epoch))
+        await self._record(StepVerified(at_s=now_s, step=step.id, evidence=why, resolved=True))
 
     async def _act(self, step: Step, attempt: int) -> None:
         deadline_s = self._clock.monotonic_s() + step.timeout_s

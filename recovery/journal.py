@@ -21,7 +21,7 @@ import msgspec
 
 from recovery.errors import IllegalEvent
 from recovery.model import Catalogue, Person, ServerName
-from recovery.plan import Digest, Plan, PlanReport, Risk, Step, StepId, Undo
+from recovery.plan import CannotUndo, Digest, Plan, PlanReport, Risk, Step, StepId, Undo
 
 # --- Gates ----------------------------------------------------------------------------------------------
 
@@ -363,9 +363,11 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def waiting_step(self) -> Step | None:
-        """The step that needs a person's decision."""
+        """The step that needs a person's decision; while a run is being stopped only an undo that failed."""
+        unwinding = self.aborted_by is not None or bool(self.void)
         for step, state in zip(self.plan.steps, self.steps, strict=True):
-            if state.status in WAITS_FOR_PERSON and not self._passed_over(step, state):
+            waits = state.status is StepStatus.STUCK if unwinding else state.status in WAITS_FOR_PERSON
+            if waits and not self._passed_over(step, state):
                 return step
         return None
 
@@ -417,7 +419,8 @@ def _changed(state: RunState, event: Event) -> RunState:
         case LeaseTaken(owner=owner, epoch=epoch):
             if epoch <= state.epoch:
                 raise IllegalEvent(f"epoch {epoch} is not above {state.epoch}")
-            return replace(state, owner=owner, epoch=epoch)
+            # Time has passed, nobody knows how much: what was assumed is looked at again.
+            return replace(state, owner=owner, epoch=epoch, held_at=())
         case GateOpened(gate=gate):
             if state.gate(gate) is None or any(opened.gate == gate for opened in state.opened):
                 raise IllegalEvent(f"gate {gate} is unknown or already open")
@@ -537,6 +540,8 @@ def _with_step(state: RunState, index: int, new: StepState) -> RunState:
 
 
 def _retried(state: RunState) -> RunState:
+    # Time has passed, nobody knows how much: what was assumed is looked at again.
+    state = msgspec.structs.replace(state, held_at=())
     if state.doubts:
         return msgspec.structs.replace(state, doubts=())
     step = state.waiting_step
@@ -625,13 +630,13 @@ def decide(state: RunState, now_s: float) -> Command:
     if state.outcome is not None:
         return Over()
     if state.aborted_by is not None:
-        return _unwind(state)
+        return _unwind(state, Outcome.ABORTED)
     if state.two_leaders:
         return AwaitPerson(
             f"two servers name themselves leader: {', '.join(state.two_leaders)}; no further step is taken"
         )
     if state.void:
-        return Finish(Outcome.VOID)
+        return _unwind(state, Outcome.VOID)
     for index, (step, step_state) in enumerate(zip(state.plan.steps, state.steps, strict=True)):
         if step_state.status in FINISHED:
             continue
@@ -663,11 +668,7 @@ def _together(state: RunState, index: int) -> tuple[tuple[Step, int], ...]:
 
 def _gates(state: RunState, index: int, now_s: float) -> Command | None:
     """What stands between the run and the step at ``index``."""
-    irreversible = state.plan.steps[index].risk is Risk.IRREVERSIBLE
-    first = irreversible and all(
-        step.risk is not Risk.IRREVERSIBLE or step_state.status not in FINISHED
-        for step, step_state in zip(state.plan.steps[:index], state.steps[:index], strict=True)
-    )
+    first = state.plan.steps[index].risk is Risk.IRREVERSIBLE and not _recovery_begun(state)
     if first and state.doubts:
         return AwaitPerson("could not be seen: " + "; ".join(state.doubts))
     for gate in state.gates:
@@ -681,15 +682,26 @@ def _gates(state: RunState, index: int, now_s: float) -> Command | None:
             return OpenGate(gate)
         if state.missing(gate):
             deadline_s = opened.at_s + gate.expires_after_s
-            return Finish(Outcome.EXPIRED) if now_s >= deadline_s else AwaitApproval(gate, deadline_s)
+            if now_s >= deadline_s:
+                return _unwind(state, Outcome.EXPIRED)
+            return AwaitApproval(gate, deadline_s)
     # Look again after the last approval: minutes may have passed while people decided.
     if first and (not state.held_at or state.held_at[-1] < len(state.approvals)):
         return CheckAssumptions()
     return None
 
 
-def _unwind(state: RunState) -> Command:
-    """After an abort: take back what would be a trap, leave the rest as it is, and end."""
+def _recovery_begun(state: RunState) -> bool:
+    """Whether a start that cannot be taken back was tried: from then on the logs rightly change."""
+    return any(
+        isinstance(step.rollback, CannotUndo) and step_state.status is not StepStatus.TODO
+        for step, step_state in zip(state.plan.steps, state.steps, strict=True)
+        if step_state.status is not StepStatus.BLOCKED
+    )
+
+
+def _unwind(state: RunState, outcome: Outcome) -> Command:
+    """Take back what would be a trap, leave the rest as it is, and end."""
     for step, step_state in reversed(list(zip(state.plan.steps, state.steps, strict=True))):
         rollback = step.rollback
         if not isinstance(rollback, Undo) or not rollback.on_abort:
@@ -709,7 +721,7 @@ def _unwind(state: RunState) -> Command:
                 return RollBack(step, rollback, step_state.attempt)
             case _:
                 continue
-    return Finish(Outcome.ABORTED)
+    return Finish(outcome)
 
 
 def _consumed(state: RunState, step: Step) -> bool:
@@ -717,8 +729,8 @@ def _consumed(state: RunState, step: Step) -> bool:
     index = state.index_of(step.id)
     return any(
         set(later.targets) & set(step.targets)
-        and later.risk is Risk.IRREVERSIBLE
-        and later_state.status is StepStatus.DONE
+        and isinstance(later.rollback, CannotUndo)
+        and later_state.status in FINISHED
         for later, later_state in zip(state.plan.steps[index + 1 :], state.steps[index + 1 :], strict=True)
     )
 

@@ -267,8 +267,8 @@ class RecoveryService:
             view = await self.show(cluster, run)
             state = view.state
             waiting = state.waiting_step
-            if state.outcome is not None or state.aborted_by is not None:
-                return Rejected("This run is over or being stopped. Nothing was done.")
+            if state.outcome is not None:
+                return Rejected(f"This run has ended ({state.outcome}). Nothing was done.")
             if waiting is None and not state.doubts:
                 return Rejected("Nothing waits for a retry now. Nothing was done.")
             if step and (waiting is None or waiting.id != step):

@@ -108,7 +108,7 @@ class Supervisor:
             by=ended.requested_by,
             origin=ended.origin,
             method=ended.plan.procedure,
-            # By address: with everything stopped nobody may be left to tell the old names.
-            lost=tuple(ServerName(claim.address) for claim in ended.plan.claims),
+            # By id: with everything stopped nobody may be left to tell the old names.
+            lost=tuple(ServerName(claim.node_id) for claim in ended.plan.claims),
             replaces=run,
         )

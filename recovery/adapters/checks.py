@@ -229,7 +229,8 @@ async def _leader_elected(
         return Fails(f"{' and '.join(now)} name themselves leader at once")
     if len(now) == 1 and now == before:
         last = views_of(second)[now[0]].last
-        if at_least is not None and (last is None or last < at_least):
+        # By index: a leader writes in a term of its own, so by (term, index) any leader would be "at least".
+        if at_least is not None and (last is None or last.index < at_least.index):
             return Fails(
                 f"{now[0]} leads, but its log ends at {_position(last)}, before {_position(at_least)}"
             )
@@ -313,6 +314,8 @@ async def _log_is(probe: Probe, check: LogIs) -> Fact:
     host = await probe.hosts[check.server].look()
     if host.running:
         return Fails(f"the agent runs (process {host.main_pid}) and may write to its log")
+    if not host.node_id and ":" not in check.node_id:
+        return Unknown("its node id cannot be read: a started agent would make a new one")
     # Below 0.7.3 there are no node ids; the address stands for them.
     if host.node_id and host.node_id != check.node_id and ":" not in check.node_id:
         return Fails(f"the host now carries the node id {host.node_id}")

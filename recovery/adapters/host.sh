@@ -25,6 +25,8 @@ STATE=/var/lib/consul-recovery
 HOLD_DROP_IN=zz-consul-recovery-hold.conf
 FENCE_DROP_IN=zz-consul-recovery-fence.conf
 STOP_DROP_IN=zz-consul-recovery-stop.conf
+NEWLINE='
+'
 
 die() {
     code=$1
@@ -34,8 +36,12 @@ die() {
     exit "$code"
 }
 
+# Builtins where they do: a look is asked for many times in a run, and most of its time is starting programs.
 say() {
-    printf '%s %s\n' "$1" "$(printf '%s' "$2" | tr '\n' ' ')"
+    case $2 in
+        *"$NEWLINE"*) printf '%s %s\n' "$1" "$(printf '%s' "$2" | tr '\n' ' ')" ;;
+        *) printf '%s %s\n' "$1" "$2" ;;
+    esac
 }
 
 say_text() {
@@ -65,10 +71,17 @@ read_facts() {
     facts=$(systemctl show "$UNIT" -p LoadState -p ActiveState -p UnitFileState -p MainPID -p User \
         -p ExecStart -p ExecStop -p KillSignal -p DropInPaths -p EnvironmentFiles -p Environment \
         -p ControlGroup -p NeedDaemonReload 9>&-) || die 65 "systemctl show $UNIT failed"
+    facts=$NEWLINE$facts
 }
 
 fact() {
-    printf '%s\n' "$facts" | sed -n "s/^$1=//p" | head -n 1
+    case $facts in
+        *"$NEWLINE$1="*)
+            found=${facts#*"$NEWLINE$1="}
+            printf '%s\n' "${found%%"$NEWLINE"*}"
+            ;;
+        *) ;;
+    esac
 }
 
 # Every process of the unit. With KillMode=process some can outlive the main one.
@@ -107,14 +120,19 @@ unit_variable() {
     } | sed -n "s/^[[:space:]]*$1=//p" | tail -n 1 | sed "s/^[\"']//; s/[\"'][[:space:]]*\$//"
 }
 
+agent_words_of() {
+    [ -e "/proc/$1/cmdline" ] && words=$(tr '\0' '\n' <"/proc/$1/cmdline" 2>/dev/null) || return 1
+    case $NEWLINE$words$NEWLINE in
+        *"${NEWLINE}agent$NEWLINE"*) printf '%s\n' "$words" ;;
+        *) return 1 ;;
+    esac
+}
+
 # The words of the agent's command line, one a line: of the running process, else as the unit has them.
 agent_words() {
+    agent_words_of "$(fact MainPID)" && return
     for pid in $(unit_pids); do
-        words=$(tr '\0' '\n' <"/proc/$pid/cmdline" 2>/dev/null) || continue
-        if printf '%s\n' "$words" | grep -qx agent; then
-            printf '%s\n' "$words"
-            return
-        fi
+        agent_words_of "$pid" && return
     done
     printf '%s\n' "$facts" | sed -n 's/^ExecStart=.*argv\[\]=\(.*\) ; ignore_errors=.*/\1/p' | tr ' ' '\n' |
         while IFS= read -r word; do
@@ -177,6 +195,7 @@ read_flags() {
     done <<WORDS
 $words
 WORDS
+    read_config
 }
 
 add_config() {
@@ -189,14 +208,20 @@ add_config() {
     fi
 }
 
-# A top-level value of the configuration files, "" where none has it. Reads JSON and HCL alike: comment lines
-# and block comments are taken out, then the last `name = value` counts.
-config_value() {
-    printf '%s\n' "$config_files" |
+# Sets config_text: the configuration files in one line, without comment lines and block comments.
+read_config() {
+    config_text=$(printf '%s\n' "$config_files" |
         while IFS= read -r file; do
             [ ! -f "$file" ] || sed -e 's/^[[:space:]]*#.*//' -e 's|^[[:space:]]*//.*||' -- "$file"
             printf '\n'
-        done | tr '\n' ' ' | sed 's|/\*[^*]*\*/||g' |
+        done | tr '\n' ' ' | sed 's|/\*[^*]*\*/||g')
+}
+
+# A top-level value of the configuration files, "" where none has it. Reads JSON and HCL alike: the last
+# `name = value` counts.
+config_value() {
+    case $config_text in *"$1"*) ;; *) return 0 ;; esac
+    printf '%s\n' "$config_text" |
         grep -Eo "(^|[^A-Za-z0-9_.-])\"?$1\"?[[:space:]]*[:=][[:space:]]*(\"[^\"]*\"|[A-Za-z0-9]+)" |
         tail -n 1 | sed -E "s/^.*$1\"?[[:space:]]*[:=][[:space:]]*//; s/^\"//; s/\"\$//"
 }
@@ -219,7 +244,9 @@ need_raft_dir() {
 }
 
 consul_program() {
-    program=$(printf '%s\n' "$facts" | sed -n 's/^ExecStart={ path=\([^ ]*\) ;.*/\1/p' | head -n 1)
+    program=$(fact ExecStart)
+    program=${program#'{ path='}
+    program=${program%% *}
     case ${program##*/} in
         consul*) ;;
         *) program=$(command -v consul) || program= ;;
@@ -237,38 +264,46 @@ drop_in_loaded() {
 # "" unless the condition is really in force: a file alone holds nothing.
 held_by() {
     if [ -f "$STATE/hold" ] && drop_in_loaded "$HOLD_DROP_IN"; then
-        cat "$STATE/hold"
+        read -r first _ <"$STATE/hold"
+        printf '%s\n' "$first"
     fi
 }
 
 fenced_by() {
     if [ -f "$STATE/fenced" ] && drop_in_loaded "$FENCE_DROP_IN"; then
-        cut -d ' ' -f 1 "$STATE/fenced"
+        read -r first _ <"$STATE/fenced"
+        printf '%s\n' "$first"
     fi
 }
 
 highest_epoch() {
     if [ -f "$STATE/epoch" ]; then
-        cut -d ' ' -f 1 "$STATE/epoch"
+        read -r first _ <"$STATE/epoch"
+        printf '%s\n' "$first"
     else
         printf '0\n'
     fi
 }
 
 kilobytes() {
-    total=0
     for path in "$@"; do
-        [ -e "$path" ] || continue
-        size=$(du -sk -- "$path" | cut -f 1)
-        total=$((total + size))
+        shift
+        [ ! -e "$path" ] || set -- "$@" "$path"
     done
+    total=0
+    [ $# -eq 0 ] || while read -r size _; do
+        total=$((total + size))
+    done <<SIZES
+$(du -sk -- "$@")
+SIZES
     printf '%s\n' "$total"
 }
 
 free_kilobytes() {
     place=$STATE
     [ -d "$place" ] || place=/var/lib
-    df -Pk -- "$place" | awk 'NR == 2 { print $4 }'
+    blocks=$(stat -f -c '%a %S' -- "$place")
+    printf '%s\n' $((${blocks% *} * ${blocks#* } / 1024))
 }
 
 # --- reading ----------------------------------------------------------------------------------------------
@@ -288,7 +323,7 @@ verb_look() {
     consul_program
     if [ -n "$program" ]; then
         say version "$(timeout 5 "$program" version 2>/dev/null |
-            sed -n 's/^Consul v\{0,1\}\([0-9][0-9.]*[0-9]\).*/\1/p' | head -n 1)"
+            sed -n 's/^Consul v\{0,1\}\([0-9][0-9.]*[0-9]\).*/\1/p')"
     fi
     say leave_on_terminate "$(config_value leave_on_terminate)"
     say held_by "$(held_by)"
@@ -300,7 +335,8 @@ verb_look() {
     if [ -z "$node_id" ] && [ -f "$data_dir/node-id" ]; then
         node_id=$(head -c 64 "$data_dir/node-id")
     fi
-    say node_id "$(printf '%s' "$node_id" | tr '[:upper:]' '[:lower:]')"
+    case $node_id in *[A-Z]*) node_id=$(printf '%s' "$node_id" | tr '[:upper:]' '[:lower:]') ;; *) ;; esac
+    say node_id "$node_id"
     if [ -f "$data_dir/raft/raft.db" ]; then
         say raft_db_bytes "$(stat -c %s "$data_dir/raft/raft.db")"
     fi

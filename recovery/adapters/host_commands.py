@@ -5,6 +5,7 @@ Nothing else is ever run on a host. See host.sh for what each verb does and refu
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import shlex
 from importlib import resources
@@ -156,10 +157,21 @@ class Host:
         self.address = address
         self._access = access
         self._script = script()
+        self._asked: asyncio.Task[HostView] | None = None
 
-    async def look(self, *, timeout_s: float = _READ_TIMEOUT_S) -> HostView:
-        """See all that can be seen without an agent."""
-        return parse_look(await self._read("look", timeout_s=timeout_s))
+    async def look(self) -> HostView:
+        """See all that can be seen without an agent; whoever asks before it has begun shares one look."""
+        if self._asked is None:
+            self._asked = asyncio.create_task(self._look())
+            # Should all who asked be gone before it ends, nobody is left to hear of its fault.
+            self._asked.add_done_callback(lambda look: look.cancelled() or look.exception())
+        # Shielded: one caller that gives up must not take the look from the others.
+        return await asyncio.shield(self._asked)
+
+    async def _look(self) -> HostView:
+        # It begins now: a later question is about a later moment, and gets a look of its own.
+        self._asked = None
+        return parse_look(await self._read("look"))
 
     async def raft_read(self, ranges: tuple[tuple[int, int], ...]) -> Chunk:
         """Read byte ranges (offset, length) of raft.db; fewer bytes at the file's end."""

@@ -50,7 +50,8 @@ def diagnose(observation: ClusterObservation, lost: Iterable[ServerName] = ()) -
     if seen.leaders:
         return led.healthy(seen) or led.degraded(seen)
     return (
-        leaderless.out_of_sight(seen)
+        leaderless.led_from_elsewhere(seen)
+        or leaderless.out_of_sight(seen)
         or leaderless.never_bootstrapped(seen)
         or leaderless.election_in_progress(seen)
         or leaderless.servers_stopped(seen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from recovery.diagnosis.survey import Sight, Survey, VoterSight, blank
+from recovery.diagnosis.versions import live_peers_file
 from recovery.model import ServerObservation
 
 
@@ -28,7 +29,7 @@ def server_line(server: ServerObservation) -> str:
         parts.append(f"log not readable: {server.stored_problem}")
     if host.running and server.agent is None:
         parts.append(f"agent does not answer: {server.agent_problem}")
-    if host.peers_json is not None:
+    if host.peers_json is not None and not live_peers_file(server):
         parts.append("an unread peers.json lies in its raft directory")
     return f"{server.name}: " + ", ".join(parts)
 
@@ -55,6 +56,8 @@ def voter_line(voter: VoterSight) -> str:
                 f"voter {who} (id {voter.node_id[:8]}): the machine named {voter.name} now "
                 "carries another id, its old disk is not there"
             )
+        case Sight.EMPTIED:
+            return f"voter {who} (id {voter.node_id[:8]}): its log is gone, the server is blank"
         case Sight.UNREACHED:
             return f"voter {who} (id {voter.node_id[:8]}): its host is not reachable"
         case Sight.UNMATCHED:

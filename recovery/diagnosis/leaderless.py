@@ -13,6 +13,25 @@ from recovery.diagnosis.situations import (
 from recovery.diagnosis.survey import Sight, Survey, VoterSight, blank, sign_of_life
 
 
+def led_from_elsewhere(seen: Survey) -> OutOfSight | None:
+    """A server follows a leader that we cannot reach: the cluster may well be working without us."""
+    if not seen.led_from:
+        return None
+    followers = tuple(
+        s.name
+        for s in seen.observation.servers
+        if s.agent is not None and s.agent.leader_address == seen.led_from
+    )
+    return OutOfSight(
+        headline=f"{seen.observation.cluster}: {names(followers)} follow{'s' if len(followers) == 1 else ''} a "
+        f"leader at {seen.led_from}, which this bot cannot reach",
+        evidence=(*(voter_line(v) for v in seen.voters if v.sight is not Sight.RUNNING), *server_lines(seen)),
+        advice="After a crash others name the dead leader for some seconds: look again in 30 s. If it stays, "
+        "the cluster has a leader, and only the bot's way to it is broken: mend that (`consul-recovery doctor`).",
+        unseen=(seen.led_from,),
+    )
+
+
 def out_of_sight(seen: Survey) -> OutOfSight | None:
     """Nobody's configuration could be read, and not everybody was looked at."""
     unseen = tuple(
@@ -90,8 +109,9 @@ def majority_gone(seen: Survey) -> MajorityGone | OutOfSight | None:
     missing = tuple(v for v in seen.voters if v not in survivors)
     if not survivors or not missing:
         return None
-    gone = tuple(v for v in missing if v.sight is Sight.REPLACED or _claimed(v, seen))
-    unaccounted = tuple(v for v in missing if not _claimed(v, seen))
+    gone = tuple(v for v in missing if v.sight in {Sight.REPLACED, Sight.EMPTIED} or _claimed(v, seen))
+    # An emptied server is held and seen itself; nobody has to vouch for it.
+    unaccounted = tuple(v for v in missing if v.sight is not Sight.EMPTIED and not _claimed(v, seen))
     if len(seen.voters) - len(gone) >= seen.quorum:
         return OutOfSight(
             headline=f"{seen.observation.cluster} has NO LEADER: {count(seen)}, and "
@@ -103,9 +123,10 @@ def majority_gone(seen: Survey) -> MajorityGone | OutOfSight | None:
             unseen=tuple(v.name for v in missing),
         )
     if unaccounted:
+        who = tuple(v.name for v in unaccounted)
         advice = (
-            f"If {names(tuple(v.name for v in missing))} are gone for good, say so: "
-            f"`/consul recover {seen.observation.cluster} --lost {','.join(v.name for v in missing)}`. "
+            f"If {names(who)} {'is' if len(who) == 1 else 'are'} gone for good, say so: "
+            f"`/consul recover {seen.observation.cluster} --lost {','.join(who)}`. "
             "It proposes a peers.json recovery and starts nothing before it is approved."
         )
     else:

@@ -23,6 +23,8 @@ class Sight(StrEnum):
     FENCED = "fenced"
     DAMAGED = "not readable"
     """Reached and stopped, but its Raft log cannot be read."""
+    EMPTIED = "emptied"
+    """Reached with its old id, but its log is gone: a blank server."""
     UNREACHED = "not reachable"
     REPLACED = "replaced"
     """The server of that name is reached and carries another id: the old disk is not there."""
@@ -55,6 +57,8 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
     """Servers of the settings that are no voters: blank, new, or of another history."""
     lost: tuple[ServerName, ...]
     """What the operator says is gone for good."""
+    led_from: str = ""
+    """A leader's address that a running server names and that is none of the servers we reach."""
 
     @property
     def quorum(self) -> int:
@@ -66,9 +70,9 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(voter for voter in self.voters if voter.sight in sights)
 
     def claimed(self, voter: VoterSight) -> bool:
-        """Whether the operator called this voter gone: by its name, or by its address where no name is known."""
+        """Whether the operator called this voter gone: by name, or by address or id where no name is known."""
         host = voter.address.rpartition(":")[0].strip("[]")
-        return bool({voter.name, voter.address, host} & set(self.lost))
+        return bool({voter.name, voter.address, host, voter.node_id} & set(self.lost))
 
     def server(self, name: str) -> ServerObservation:
         """One server's observation."""
@@ -76,12 +80,12 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def blank(server: ServerObservation) -> bool:
-    """Whether a reached server has no log at all: it votes for anybody (never trust its silence)."""
+    """Whether a reached server was seen to have no log at all: such a one votes for anybody."""
     if server.agent is not None and server.agent.last is not None:
         return server.agent.last.index == 0
     if server.stored is not None:
         return server.stored.last is None
-    return server.host is not None and not server.host.running and server.host.raft_db_bytes < 0
+    return False
 
 
 def position(server: ServerObservation) -> LogPosition | None:
@@ -108,7 +112,18 @@ def survey(observation: ClusterObservation, lost: Iterable[ServerName] = ()) -> 
         voters=voters,
         others=others,
         lost=tuple(lost),
+        led_from=_led_from(observation, peers),
     )
+
+
+def _led_from(observation: ClusterObservation, peers: Iterable[Peer]) -> str:
+    reached = {_raft_address(s) for s in observation.servers if s.reached}
+    ids = {s.node_id for s in observation.servers if s.reached and s.node_id}
+    reached |= {peer.address for peer in peers if peer.id in ids}
+    for server in observation.servers:
+        if server.agent is not None and server.agent.leader_address not in {"", *reached}:
+            return server.agent.leader_address
+    return ""
 
 
 def _sight(peer: Peer, observation: ClusterObservation) -> VoterSight:
@@ -130,6 +145,8 @@ def _sight_of(server: ServerObservation) -> Sight:
         return Sight.UNREACHED
     if host.fenced_by:
         return Sight.FENCED
+    if blank(server):
+        return Sight.EMPTIED
     if host.running:
         return Sight.RUNNING
     return Sight.DAMAGED if server.stored is None else Sight.STOPPED

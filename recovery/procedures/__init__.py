@@ -59,8 +59,12 @@ def may_settle(
     observation: ClusterObservation, diagnosis: Diagnosis, *, lost: tuple[ServerName, ...] = ()
 ) -> bool:
     """Whether some seconds may change the answer: an election, or gossip that has not noticed a death yet."""
-    return isinstance(diagnosis, ElectionInProgress) or contradicted_by_gossip_alone(
-        survey(observation, lost)
+    seen = survey(observation, lost)
+    return (
+        isinstance(diagnosis, ElectionInProgress)
+        or (isinstance(diagnosis, OutOfSight) and bool(seen.led_from))
+        or contradicted_by_gossip_alone(seen)
+        or any(s.host is not None and s.host.running and s.agent is None for s in observation.servers)
     )
 
 

@@ -8,7 +8,7 @@ reachable nor claimed (as CockroachDB's loss-of-quorum recovery does it).
 from __future__ import annotations
 
 from recovery.diagnosis import Sight, Survey, VoterSight, survey
-from recovery.diagnosis.survey import alive_in_gossip, sign_of_life
+from recovery.diagnosis.survey import alive_in_gossip, blank, sign_of_life
 from recovery.model import ServerName
 from recovery.plan import Claim
 
@@ -25,6 +25,8 @@ def contradictions(seen: Survey, lost: tuple[ServerName, ...]) -> tuple[str, ...
             alive = sign_of_life(voter.node_id, seen.observation)
             if alive:
                 problems.append(f"You say {name} is gone for good, but {alive}.")
+            elif voter.sight is Sight.EMPTIED:
+                problems.append(f"{name} is reached and blank: it joins at the end, do not claim it as lost.")
             elif voter.sight is Sight.STOPPED:
                 problems.append(
                     f"You say {name} is gone for good, but its host is reached and its data is there: "
@@ -41,7 +43,7 @@ def contradicted_by_gossip_alone(seen: Survey) -> bool:
 
 def unaccounted(seen: Survey) -> tuple[VoterSight, ...]:
     """The voters that are neither there nor claimed."""
-    there = seen.seen(Sight.RUNNING, Sight.STOPPED)
+    there = seen.seen(Sight.RUNNING, Sight.STOPPED, Sight.EMPTIED)
     return tuple(voter for voter in seen.voters if voter not in there and not seen.claimed(voter))
 
 
@@ -55,8 +57,8 @@ def claims(seen: Survey) -> tuple[Claim, ...]:
 
 
 def _fenced(voter: VoterSight, seen: Survey) -> bool:
-    """Whether we hold what could come back: the host itself, or whoever now has its address."""
+    """Whether this plan holds what could come back: the host itself, or a blank one that has its address."""
     if voter.sight in {Sight.DAMAGED, Sight.FENCED}:
         return True
     host = voter.address.rpartition(":")[0].strip("[]")
-    return any(server.reached and server.address == host for server in seen.observation.servers)
+    return any(s.reached and s.address == host and blank(s) for s in seen.observation.servers)

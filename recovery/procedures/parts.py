@@ -60,14 +60,14 @@ def save_snapshot(server: ServerName) -> Step:
     )
 
 
-def hold(server: ServerName) -> Step:
+def hold(server: ServerName, *, before: tuple[Check, ...] = ()) -> Step:
     """Not even a reboot starts it now."""
     return Step(
         id=StepId(f"hold-{server}"),
         title=f"Hold {server}: nothing but this run starts its agent",
         risk=Risk.REVERSIBLE,
         targets=(server,),
-        before=(),
+        before=before,
         action=HoldAgent(server),
         after=(AgentHeld(server),),
         rollback=Undo(ReleaseHold(server), ()),
@@ -97,7 +97,7 @@ def archive(server: ServerName, *, fenced: bool = False) -> Step:
     """The only way back from what is irreversible; before it, nothing can start the server."""
     return Step(
         id=StepId(f"archive-{server}"),
-        title=f"Archive raft/, serf/ and the configuration of {server}, on {server} itself",
+        title=f"Archive raft/, serf/ and the configuration of {server} (kept there)",
         risk=Risk.REVERSIBLE,
         targets=(server,),
         before=(AgentStopped(server), AgentFenced(server) if fenced else AgentHeld(server)),
@@ -125,14 +125,14 @@ def fence(server: ServerName, *, why: str) -> Step:
     )
 
 
-def start_again(server: ServerName, *, together: str) -> Step:
+def start_again(server: ServerName, *, together: str, before: tuple[Check, ...]) -> Step:
     """Start a stopped agent with the data and the configuration it has."""
     return Step(
         id=StepId(f"start-{server}"),
         title=f"Start the agent of {server}",
         risk=Risk.REVERSIBLE,
         targets=(server,),
-        before=(),
+        before=before,
         action=StartAgent(server),
         after=(AgentRunning(server),),
         rollback=Undo(StopAgent(server), (AgentStopped(server),)),

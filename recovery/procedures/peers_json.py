@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from recovery.diagnosis import MajorityGone, ServersStopped, Sight, Survey, VoterSight, survey
 from recovery.diagnosis.survey import blank, position
+from recovery.diagnosis.versions import live_peers_file
 from recovery.model import ClusterObservation, NodeId, ServerName, ServerObservation
 from recovery.plan import (
     SCHEMA,
@@ -22,7 +23,9 @@ from recovery.plan import (
     Check,
     ConfigurationIs,
     IsVoter,
+    LeaderElected,
     LogIs,
+    NoLeader,
     OneHistory,
     PeersFileAbsent,
     PeersFileIs,
@@ -58,7 +61,7 @@ def build(
     """Plan the recovery, or say everything that stands against it at once."""
     seen = survey(observation, lost)
     survivors = seen.seen(Sight.RUNNING, Sight.STOPPED)
-    problems = _problems(seen, survivors, lost)
+    problems = _problems(seen, survivors)
     if problems:
         missing = ",".join(dict.fromkeys((*lost, *(v.name for v in unaccounted(seen)))))
         return Refusal(
@@ -73,14 +76,14 @@ def build(
     return Proposal(_plan(seen, survivors, bigger=bigger), PlanReport(ranking=ranking(observation)))
 
 
-def _problems(seen: Survey, voters: tuple[VoterSight, ...], lost: tuple[ServerName, ...]) -> tuple[str, ...]:
+def _problems(seen: Survey, voters: tuple[VoterSight, ...]) -> tuple[str, ...]:
     problems = [
         f"{voter.name} ({voter.address}, id {voter.node_id[:8]}) is {voter.sight} and not claimed: every "
         "voter must be seen or said to be gone for good."
         for voter in unaccounted(seen)
     ]
     for server in seen.observation.servers:
-        if not server.reached and server.name not in lost:
+        if not server.reached and not _claimed(server, seen):
             problems.append(f"{server.name}: host not reachable ({server.host_problem}), and not claimed.")
         if server.host is not None and server.host.wal:
             problems.append(
@@ -94,6 +97,13 @@ def _problems(seen: Survey, voters: tuple[VoterSight, ...], lost: tuple[ServerNa
         if position(server) is None
     ]
     problems += [f"{server.name}: its node id is not known." for server in survivors if not server.node_id]
+    problems += [
+        f"{server.name} shows no members at all: its token may not read nodes, so no claim can be checked. Give "
+        "the bot the agent recovery token."
+        for server in survivors
+        if server.agent is not None and not server.agent.members
+    ]
+    problems += _left_out(seen, survivors)
     protocols = {protocol(server) for server in survivors}
     if len(protocols) > 1 or 0 in protocols:
         problems.append(
@@ -101,9 +111,49 @@ def _problems(seen: Survey, voters: tuple[VoterSight, ...], lost: tuple[ServerNa
             "depends on it."
         )
     for server in survivors:
-        if (version := _version(server)) is not None and version < (0, 7):
+        if live_peers_file(server):
             problems.append(f"{server.name} runs Consul below 0.7: there peers.json is a live file.")
     return tuple(problems)
+
+
+def _claimed(server: ServerObservation, seen: Survey) -> bool:
+    return (
+        server.name in seen.lost
+        or any(seen.claimed(voter) and server.name == voter.name for voter in seen.voters)
+        or any(
+            seen.claimed(voter) and server.address == voter.address.rpartition(":")[0].strip("[]")
+            for voter in seen.voters
+        )
+    )
+
+
+def _left_out(seen: Survey, survivors: list[ServerObservation]) -> list[str]:
+    """What stands against leaving a reached server with data out: it may know more, or belong elsewhere."""
+    newest = max((place for s in survivors if (place := position(s)) is not None), default=None)
+    home = {s.agent.datacenter for s in survivors if s.agent is not None and s.agent.datacenter}
+    problems: list[str] = []
+    for server in seen.observation.servers:
+        if not server.reached or server in survivors or blank(server):
+            continue
+        place = position(server)
+        claimed = any(seen.claimed(voter) and voter.name == server.name for voter in seen.voters)
+        if place is None and not claimed:
+            problems.append(
+                f"{server.name} is no voter that could be used, and its log is not known "
+                f"({server.agent_problem or server.stored_problem or 'not told'}): it may hold newer writes."
+            )
+        if place is not None and newest is not None and place > newest:
+            problems.append(
+                f"{server.name} ends at term {place.term}, index {place.index}, after every survivor: leaving "
+                "it out would lose what only it holds."
+            )
+        agent = server.agent
+        if agent is not None and (agent.leader_address or (home and agent.datacenter not in {"", *home})):
+            problems.append(
+                f"{server.name} follows a leader or belongs to another datacenter: is its address in the "
+                "settings right?"
+            )
+    return problems
 
 
 def protocol(server: ServerObservation) -> int:
@@ -117,16 +167,6 @@ def protocol(server: ServerObservation) -> int:
     if not server.configuration:
         return 0
     return 3 if all(peer.id != peer.address for peer in server.configuration) else 2
-
-
-def _version(server: ServerObservation) -> tuple[int, int] | None:
-    text = server.agent.version if server.agent is not None and server.agent.version else ""
-    if not text and server.host is not None:
-        text = server.host.version
-    numbers = text.lstrip("v").split(".")
-    if len(numbers) < 2 or not (numbers[0].isdigit() and numbers[1].isdigit()):
-        return None
-    return int(numbers[0]), int(numbers[1])
 
 
 def _plan(seen: Survey, survivors: tuple[VoterSight, ...], *, bigger: bool) -> Plan:
@@ -161,41 +201,51 @@ def _plan(seen: Survey, survivors: tuple[VoterSight, ...], *, bigger: bool) -> P
         if server.reached and server.name not in by_name and server.name not in blanks
     )
     touched = (*blanks, *ranked)
+    claimed = claims(seen)
     steps: list[Step] = [
         parts.save_snapshot(name)
         for name in ranked
         if (agent := observation.server(name).agent) is not None and agent.stale_reads
     ]
-    steps += [parts.hold(name) for name in touched]
+    # An approval may be minutes old: nothing is touched where a leader or a lost server is back.
+    quiet: tuple[Check, ...] = (
+        NoLeader(tuple(server.name for server in observation.servers if server.reached)),
+        *(Silent(claim.server, claim.node_id, claim.address) for claim in claimed),
+    )
+    steps += [parts.hold(name, before=quiet) for name in touched]
     steps += [parts.stop(name) for name in touched]
     steps += [parts.fence(name, why=why) for name, why in fenced]
     steps += [parts.archive(name) for name in touched]
     steps += [parts.archive(name, fenced=True) for name, _ in fenced]
     steps += [_write(name, peers, version, touched) for name in sorted(ranked)]
-    for name in first:
-        steps.append(
-            parts.start_recovered(
-                name,
-                before=(PeersFileIs(name, peers),),
-                after=(ConfigurationIs(name, peers),),
-                together="start-quorum",
-            )
+    # Exactly these start now. One more that somebody started by hand would be a vote nobody planned.
+    others_down = tuple(AgentStopped(name) for name in touched if name not in first)
+    steps += [
+        parts.start_recovered(
+            name,
+            before=(PeersFileIs(name, peers), AgentHeld(name), *others_down),
+            after=(ConfigurationIs(name, peers),),
+            together="start-quorum",
         )
+        for name in first
+    ]
     steps.append(parts.await_leader(first, at_least=newest))
-    for name in rest:
-        steps.append(
-            parts.start_recovered(
-                name,
-                before=(PeersFileIs(name, peers),),
-                after=(ConfigurationIs(name, peers), IsVoter(name)),
-                together="start-rest",
-            )
+    led = LeaderElected(tuple(ranked), newest)
+    steps += [
+        parts.start_recovered(
+            name,
+            before=(PeersFileIs(name, peers), led),
+            after=(ConfigurationIs(name, peers), IsVoter(name)),
+            together="start-rest",
         )
+        for name in rest
+    ]
     gossip = tuple(by_name[name].address.rpartition(":")[0] for name in ranked)
-    steps += [parts.start_again(name, together="start-new") for name in blanks]
+    steps += [
+        parts.start_again(name, together="start-new", before=(led, PeersFileAbsent(name))) for name in blanks
+    ]
     steps += [parts.join(name, gossip) for name in blanks]
     steps.append(parts.verify((*ranked, *blanks)))
-    claimed = claims(seen)
     assumptions: list[Check] = [
         LogIs(name, NodeId(observation.server(name).node_id), position(observation.server(name)))
         for name in touched

@@ -9,14 +9,19 @@ Source: Consul's outage recovery guide, "try to bring the servers back first".
 
 from __future__ import annotations
 
-from recovery.diagnosis import Degraded, ServersStopped, survey
+from recovery.diagnosis import Degraded, ServersStopped, Sight, Survey, survey
 from recovery.diagnosis.survey import blank
-from recovery.model import ClusterObservation, ServerName
-from recovery.plan import SCHEMA, Plan, PlanReport, Proposal, Refusal, Step
+from recovery.diagnosis.versions import live_peers_file
+from recovery.model import ClusterObservation, ServerName, ServerObservation
+from recovery.plan import SCHEMA, Check, PeersFileAbsent, Plan, PlanReport, Proposal, Refusal, Step
 from recovery.procedures import parts
 from recovery.procedures.ranking import ranking
 
 NAME = "start"
+
+_MUTE = (
+    "{} runs and does not tell its log: if it is blank, it votes for anybody, and a stale server could win."
+)
 
 
 def build(observation: ClusterObservation, diagnosis: ServersStopped | Degraded) -> Proposal | Refusal:
@@ -24,7 +29,10 @@ def build(observation: ClusterObservation, diagnosis: ServersStopped | Degraded)
     loaded = [
         server.name
         for server in observation.servers
-        if server.name in diagnosis.stopped and server.host is not None and server.host.peers_json is not None
+        if server.name in diagnosis.stopped
+        and server.host is not None
+        and server.host.peers_json is not None
+        and not live_peers_file(server)
     ]
     if loaded:
         reason = (
@@ -37,11 +45,33 @@ def build(observation: ClusterObservation, diagnosis: ServersStopped | Degraded)
             next_step="Find out who wrote it. If nobody needs it, move it away by hand, and ask again.",
         )
     seen = survey(observation)
-    voters = {voter.name for voter in seen.voters}
+    voters = {voter.name for voter in seen.seen(Sight.STOPPED)}
     led = isinstance(diagnosis, Degraded)
     stopped = [observation.server(name) for name in diagnosis.stopped]
     first = tuple(server.name for server in stopped if server.name in voters and not blank(server))
-    last = tuple(server.name for server in stopped if server.name not in first)
+    foreign = tuple(
+        s.name
+        for s in stopped
+        if s.name not in first and not blank(s) and not (led and _was_removed(s, seen))
+    )
+    last = tuple(server.name for server in stopped if server.name not in (*first, *foreign))
+    if not (first or last):
+        return Refusal(
+            procedure=NAME,
+            reasons=tuple(_foreign_line(name) for name in foreign),
+            next_step="Archive and wipe its raft directory by hand; started blank, it joins as a new server.",
+        )
+    mute = [
+        server.name
+        for server in observation.servers
+        if not led and server.host is not None and server.host.running and server.last is None
+    ]
+    if mute:
+        return Refusal(
+            procedure=NAME,
+            reasons=(_MUTE.format(", ".join(mute)),),
+            next_step="Give the bot the agent recovery token, or stop that agent by hand, and ask again.",
+        )
     running_blanks: tuple[ServerName, ...] = ()
     if not led:
         running_blanks = tuple(
@@ -53,11 +83,17 @@ def build(observation: ClusterObservation, diagnosis: ServersStopped | Degraded)
     steps: list[Step] = []
     steps += [parts.hold(name) for name in running_blanks]
     steps += [parts.stop(name) for name in running_blanks]
-    steps += [parts.start_again(name, together="start") for name in first]
+    steps += [
+        parts.start_again(name, together="start", before=_unloaded(observation.server(name)))
+        for name in first
+    ]
     steps.append(parts.await_leader(everyone, at_least=None))
     steps += [parts.await_voter(name) for name in first]
     newcomers = (*last, *running_blanks)
-    steps += [parts.start_again(name, together="start-new") for name in newcomers]
+    steps += [
+        parts.start_again(name, together="start-new", before=_unloaded(observation.server(name)))
+        for name in newcomers
+    ]
     steps += [parts.await_voter(name) for name in newcomers]
     steps.append(parts.verify(everyone))
     warnings = [
@@ -70,6 +106,7 @@ def build(observation: ClusterObservation, diagnosis: ServersStopped | Degraded)
         "because a blank server votes for anybody"
         for name in running_blanks
     ]
+    warnings += [_foreign_line(name) for name in foreign]
     plan = Plan(
         schema=SCHEMA,
         procedure=NAME,
@@ -81,6 +118,30 @@ def build(observation: ClusterObservation, diagnosis: ServersStopped | Degraded)
         steps=_unique(steps),
     )
     return Proposal(plan, PlanReport(ranking=ranking(observation)))
+
+
+def _unloaded(server: ServerObservation) -> tuple[Check, ...]:
+    """A peers.json that appears meanwhile would make the start a recovery; below 0.7 it is the live peer set."""
+    return () if live_peers_file(server) else (PeersFileAbsent(server.name),)
+
+
+def _was_removed(server: ServerObservation, seen: Survey) -> bool:
+    """Whether it once belonged to this leader's cluster and cannot found another one with those like it.
+
+    Its own peer set must have the leader in it, and too few members that the
+    leader does not count to make a quorum of their own.
+    """
+    now = {voter.node_id for voter in seen.voters}
+    own = [peer.id for peer in server.configuration if peer.voter]
+    leader = seen.server(seen.leaders[0]).node_id
+    return leader in own and sum(peer not in now for peer in own) < len(own) // 2 + 1
+
+
+def _foreign_line(name: ServerName) -> str:
+    return (
+        f"{name} is stopped and holds data, but is no voter of this cluster: it is not started, because it "
+        "could lead a cluster of its own."
+    )
 
 
 def _unique(steps: list[Step]) -> tuple[Step, ...]:

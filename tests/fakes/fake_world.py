@@ -101,6 +101,8 @@ class FakeWorld:
     def __init__(self, cluster: ClusterName, servers: Iterable[FakeServer]) -> None:
         self.cluster = cluster
         self.servers = {server.name: server for server in servers}
+        leading = self.leader()
+        self._led_by = leading.name if leading is not None else None
         self.performed: list[tuple[Action, ActKey]] = []
         self.before_act: Callable[[Action, ActKey], None] = lambda _action, _key: None
         """Called before an act takes effect; may raise what a host or a network raises."""
@@ -127,6 +129,10 @@ class FakeWorld:
         leader = self.leader()
         if leader is None:
             return
+        if leader.name != self._led_by and leader.last is not None:
+            # A new leader writes in a term of its own.
+            self._led_by = leader.name
+            leader.last = LogPosition(term=leader.last.term + 1, index=leader.last.index + 1)
         ids = {peer.id for peer in leader.voters}
         newcomers = tuple(
             Peer(server.node_id, f"{server.address}:8300", voter=True)
@@ -258,7 +264,7 @@ class FakeWorld:
                 leader = self.leader()
                 if leader is None or leader.name not in names:
                     return Fails("no server names itself leader")
-                if at_least is not None and (leader.last is None or leader.last < at_least):
+                if at_least is not None and (leader.last is None or leader.last.index < at_least.index):
                     return Fails(f"the leader {leader.name} ends before {at_least}")
                 return Holds(f"{leader.name} is the leader")
             case NoLeader(servers=names):
