@@ -637,6 +637,8 @@ def decide(state: RunState, now_s: float) -> Command:
         )
     if state.void:
         return _unwind(state, Outcome.VOID)
+    if _expired(state, now_s):
+        return _unwind(state, Outcome.EXPIRED)
     for index, (step, step_state) in enumerate(zip(state.plan.steps, state.steps, strict=True)):
         if step_state.status in FINISHED:
             continue
@@ -646,7 +648,7 @@ def decide(state: RunState, now_s: float) -> Command:
             case StepStatus.DOING:
                 return Resolve(step, step_state.attempt)
             case StepStatus.TODO:
-                return _gates(state, index, now_s) or Execute(_together(state, index))
+                return _gates(state, index) or Execute(_together(state, index))
             case _:
                 return AwaitPerson(f"{step.title}: {step_state.status}. {step_state.detail}")
     return Finish(Outcome.RECOVERED)
@@ -666,7 +668,7 @@ def _together(state: RunState, index: int) -> tuple[tuple[Step, int], ...]:
     return tuple(chosen)
 
 
-def _gates(state: RunState, index: int, now_s: float) -> Command | None:
+def _gates(state: RunState, index: int) -> Command | None:
     """What stands between the run and the step at ``index``."""
     first = state.plan.steps[index].risk is Risk.IRREVERSIBLE and not _recovery_begun(state)
     if first and state.doubts:
@@ -681,14 +683,20 @@ def _gates(state: RunState, index: int, now_s: float) -> Command | None:
                 return CheckAssumptions()
             return OpenGate(gate)
         if state.missing(gate):
-            deadline_s = opened.at_s + gate.expires_after_s
-            if now_s >= deadline_s:
-                return _unwind(state, Outcome.EXPIRED)
-            return AwaitApproval(gate, deadline_s)
+            return AwaitApproval(gate, opened.at_s + gate.expires_after_s)
     # Look again after the last approval: minutes may have passed while people decided.
     if first and (not state.held_at or state.held_at[-1] < len(state.approvals)):
         return CheckAssumptions()
     return None
+
+
+def _expired(state: RunState, now_s: float) -> bool:
+    """Whether people were asked and the time to answer is over."""
+    for opened in state.opened:
+        gate = state.gate(opened.gate)
+        if gate is not None and state.missing(gate) and now_s >= opened.at_s + gate.expires_after_s:
+            return True
+    return False
 
 
 def _recovery_begun(state: RunState) -> bool:

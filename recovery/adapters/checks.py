@@ -6,16 +6,16 @@ Unknown is for what could not be seen. A host that answers and shows something e
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, TypeVar, assert_never
+from typing import Final, assert_never
 
 from recovery import lineage
+from recovery.adapters.asking import all_answers, leaders_of, looks, pulses, pulses_until_led, views_of
 from recovery.adapters.collect import Probe
 from recovery.adapters.consul_api import AgentSilent
 from recovery.adapters.peers_file import peers_match
 from recovery.boltdb import RaftLogUnreadable
 from recovery.errors import RecoveryError
-from recovery.model import AgentView, Fact, Fails, Holds, HostView, MemberStatus, RunId, ServerName, Unknown
+from recovery.model import Fact, Fails, Holds, HostView, MemberStatus, RunId, ServerName, Unknown
 from recovery.plan import (
     AgentFenced,
     AgentHeld,
@@ -37,8 +37,6 @@ from recovery.plan import (
 )
 from recovery.raftentry import LogPosition, Peer
 from recovery.raftlog import ServerLog
-
-T = TypeVar("T")
 
 _DEADLINE_S: Final = 150.0
 _BETWEEN_SAMPLES_S: Final = 0.4
@@ -167,39 +165,6 @@ def before_0_7(version: str) -> bool:
 # --- agents -----------------------------------------------------------------------------------------------
 
 
-async def _each(
-    names: Iterable[ServerName], asked: Mapping[ServerName, asyncio.Task[T]]
-) -> dict[ServerName, T | str]:
-    """Wait for all; a sentence stands for the one that could not be asked."""
-    found: dict[ServerName, T | str] = {}
-    for name in names:
-        try:
-            found[name] = await asked[name]
-        except (RecoveryError, AgentSilent) as fault:
-            found[name] = str(fault)
-    return found
-
-
-async def pulses(probe: Probe, names: Sequence[ServerName]) -> dict[ServerName, AgentView | str]:
-    """Ask several agents at once what they answer at once; a sentence stands for one that is silent."""
-    return await _each(names, {name: asyncio.create_task(probe.pulse(name)) for name in names})
-
-
-async def looks(probe: Probe, names: Sequence[ServerName]) -> dict[ServerName, HostView | str]:
-    """Look at several hosts at once; a sentence stands for one that cannot be reached."""
-    return await _each(names, {name: asyncio.create_task(probe.hosts[name].look()) for name in names})
-
-
-def views_of(found: Mapping[ServerName, AgentView | str]) -> dict[ServerName, AgentView]:
-    """Keep those that answered."""
-    return {name: view for name, view in found.items() if isinstance(view, AgentView)}
-
-
-def leaders_of(found: Mapping[ServerName, AgentView | str]) -> tuple[ServerName, ...]:
-    """Name those that name themselves leader."""
-    return tuple(name for name, view in views_of(found).items() if view.names_itself_leader)
-
-
 async def _configuration_is(probe: Probe, server: ServerName, peers: tuple[Peer, ...]) -> Fact:
     host = await probe.hosts[server].look()
     if not host.running:
@@ -261,7 +226,7 @@ async def _no_leader(probe: Probe, servers: tuple[ServerName, ...]) -> Fact:
 
 async def _is_voter(probe: Probe, server: ServerName) -> Fact:
     names = tuple(each.name for each in probe.spec.servers)
-    found = await pulses(probe, names)
+    found = await pulses_until_led(probe, names, server)
     own = found[server]
     if isinstance(own, str):
         return Unknown(own)
@@ -292,7 +257,7 @@ async def _cluster_answers(probe: Probe, servers: tuple[ServerName, ...]) -> Fac
         async with probe.agent(name) as agent:
             return await agent.consistent_read()
 
-    found = await _each(servers, {name: asyncio.create_task(read(name)) for name in servers})
+    found = await all_answers(servers, {name: asyncio.create_task(read(name)) for name in servers})
     for name, reply in found.items():
         if isinstance(reply, tuple) and reply[0] == 200:
             return Holds(f"{name} answered a consistent read")

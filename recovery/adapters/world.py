@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Final, assert_never
 
-from recovery.adapters.checks import answer, before_0_7, leaders_of, looks, pulses
+from recovery.adapters.asking import leaders_of, looks, pulses
+from recovery.adapters.checks import answer, before_0_7
 from recovery.adapters.collect import Probe
 from recovery.adapters.consul_api import AgentAccess, AgentSilent
 from recovery.adapters.host_commands import HostAccess

@@ -1,5 +1,7 @@
 """Each situation is called by its name, and what cannot be seen is never called dead."""
 
+import msgspec
+
 from recovery.diagnosis import (
     Degraded,
     ElectionInProgress,
@@ -12,11 +14,12 @@ from recovery.diagnosis import (
     TwoLeaders,
     diagnose,
 )
-from recovery.model import ServerName
+from recovery.model import ServerName, ServerObservation
 from tests.builders.observations import (
     blank,
     cluster,
     damaged,
+    host,
     peers,
     running,
     stopped,
@@ -148,3 +151,26 @@ class TestWithoutLeader:
             unreachable("s3"),
         )
         assert isinstance(diagnose(seen), ElectionInProgress)
+
+    def test_a_leader_that_cannot_be_reached_is_still_a_leader(self) -> None:
+        """Servers that follow a leader elsewhere are not leaderless: only the bot's way to it is broken."""
+        follower = running("s1", voters=THREE)
+        assert follower.agent is not None
+        agent = msgspec.structs.replace(follower.agent, leader_address="198.51.100.12:8300")
+        seen = cluster(msgspec.structs.replace(follower, agent=agent), unreachable("s2"), unreachable("s3"))
+        found = diagnose(seen, LOST)
+        assert isinstance(found, OutOfSight)
+        assert "198.51.100.12:8300" in found.headline
+
+    def test_a_log_that_was_not_read_is_not_called_blank(self) -> None:
+        """Stopped servers whose logs could not be read are out of sight, never "not bootstrapped"."""
+        unread = [
+            ServerObservation(
+                name=ServerName(name),
+                address=f"198.51.100.1{name[1]}",
+                host=host(running=False, raft_db_bytes=-1, wal=True),
+                stored_problem="the log is in the WAL format",
+            )
+            for name in ("s1", "s2", "s3")
+        ]
+        assert isinstance(diagnose(cluster(*unread)), OutOfSight)

@@ -6,9 +6,9 @@ import pytest
 
 from recovery.errors import HostRefused, InDoubt
 from recovery.journal import Approved, Outcome, StepStarted, StepStatus, left_behind
-from recovery.model import ClusterName
+from recovery.model import ClusterName, ServerName
 from recovery.plan import Action, StartAgent, StepId, StopAgent, WritePeers
-from recovery.policy import Rejected
+from recovery.policy import ApprovalPolicy, GateMode, Rejected
 from recovery.ports import ActKey, LeaseHeld
 from recovery.service import Locked, NothingToDo, Refused
 from tests.builders.runs import ALICE, BOB, CLUSTER, Table
@@ -142,6 +142,87 @@ class TestPeersJson:
         ended = await table.drive_approved(run)
         assert ended.outcome is Outcome.RECOVERED
         assert ended.step_state(StepId("write-peers-s1")).attempt == 2
+
+    async def test_a_leader_that_came_back_before_the_approval_is_not_stopped(self) -> None:
+        """An approval given while the cluster is well again touches nothing."""
+        table = Table(replaced())
+        run = await table.proposed(lost=LOST)
+        for name in LOST:
+            back = table.world.servers[ServerName(name)]
+            back.voters, back.node_id, back.last = (
+                table.world.servers[ServerName("s1")].voters,
+                f"{name}-id",
+                None,
+            )
+            back.last = table.world.servers[ServerName("s1")].last
+        assert table.world.leader() is not None
+        state = await table.drive_approved(run)
+        assert not any(server.stops for server in table.world.servers.values())
+        assert state.waiting_step is not None
+        assert state.waiting_step.id.startswith("hold-")
+
+    async def test_a_retry_long_after_looks_at_the_assumptions_again(self) -> None:
+        """Between a failure and the retry the world may have changed: a changed log voids the plan."""
+        table = Table(replaced())
+        run = await table.proposed(lost=LOST)
+        refusals = iter([True])
+
+        def refuse_once(action: Action, key: ActKey) -> None:
+            del key
+            if isinstance(action, WritePeers) and next(refusals, False):
+                raise HostRefused("s1: not reached; nothing was done")
+
+        table.world.before_act = refuse_once
+        await table.drive_approved(run)
+        s1 = table.world.servers[ServerName("s1")]
+        assert s1.last is not None
+        s1.last = type(s1.last)(term=s1.last.term, index=s1.last.index + 7)
+        await table.service.retry(CLUSTER, run, by=BOB)
+        ended = await table.drive_approved(run)
+        assert ended.outcome is Outcome.VOID
+        assert unread(table) == []
+
+    async def test_an_undo_that_failed_can_be_tried_again(self) -> None:
+        """A peers.json that could not be taken back keeps the lock until a retry has removed it."""
+        table = Table(replaced())
+        run = await table.proposed(lost=LOST)
+        away = table.world.servers[ServerName("s1")]
+
+        def lose(action: Action, key: ActKey) -> None:
+            del key
+            if isinstance(action, StartAgent) and action.server == "s1":
+                away.reachable = False
+                raise HostRefused("s1: not reached; nothing was done")
+
+        table.world.before_act = lose
+        await table.drive_approved(run)
+        await table.service.abort(CLUSTER, run, by=BOB)
+        task = asyncio.create_task(table.drive(run, owner="bot-2"))
+        await table.until(run, lambda s: s.waiting_step is not None and s.aborted_by is not None)
+        away.reachable = True
+        await table.service.retry(CLUSTER, run, by=BOB)
+        ended = await task
+        assert not isinstance(ended, LeaseHeld)
+        assert ended.outcome is Outcome.ABORTED
+        assert unread(table) == []
+
+    async def test_a_gate_that_expires_takes_the_traps_back(self) -> None:
+        """When nobody answers a later gate, no unread peers.json is left behind."""
+        table = Table(replaced(), policy=ApprovalPolicy(gates=GateMode.EACH_RISKY))
+        run = await table.proposed(lost=LOST)
+        task = asyncio.create_task(table.drive(run))
+        while True:
+            state = await table.until(run, lambda s: s.waiting_gate is not None)
+            assert state.waiting_gate is not None
+            if state.waiting_gate.id == "start-s1":
+                break
+            await table.approve(run)
+        assert unread(table) == ["s1"]
+        table.clock.now += 1801
+        ended = await task
+        assert not isinstance(ended, LeaseHeld)
+        assert ended.outcome is Outcome.EXPIRED
+        assert unread(table) == []
 
 
 class TestDoubt:

@@ -3,9 +3,10 @@
 import msgspec
 
 from recovery.diagnosis import diagnose
-from recovery.model import ClusterObservation, ServerName
+from recovery.model import ClusterObservation, ServerName, StoredLog
 from recovery.plan import Plan, Proposal, Refusal, Risk, Silent, StartAgent, Step, WritePeers
 from recovery.procedures import propose
+from recovery.raftentry import Peer
 from tests.builders.observations import (
     blank,
     cluster,
@@ -211,3 +212,82 @@ class TestPeersJson:
         one = cluster(running("s1", voters=THREE, last=(2, 15)), blank("s2"), blank("s3"))
         other = cluster(running("s1", voters=THREE, last=(2, 16)), blank("s2"), blank("s3"))
         assert plan(one, lost=("s2", "s3")).digest() != plan(other, lost=("s2", "s3")).digest()
+
+
+class TestOtherHistories:
+    def test_a_stopped_server_of_another_history_is_not_started_beside_a_leader(self) -> None:
+        """A leader that founded its own cluster does not get the old cluster started beside it."""
+        old = peers("s1", "s2", "s3")
+        founder = running(
+            "s3", voters=(Peer("s3-new", "198.51.100.13:8300", voter=True),), identity="s3-new", leader=True
+        )
+        seen = cluster(
+            stopped("s1", voters=old, last=(5, 900)), running("s2", voters=old, last=(5, 900)), founder
+        )
+        assert "lead a cluster of its own" in refused(seen)
+
+    def test_a_server_that_was_removed_from_the_cluster_is_started_again(self) -> None:
+        """A stopped server that autopilot has removed comes back as a member of the same cluster."""
+        two = peers("s1", "s2")
+        seen = cluster(
+            running("s1", voters=two, leader=True), running("s2", voters=two), stopped("s3", voters=THREE)
+        )
+        assert starts(plan(seen).steps) == ["s3"]
+
+    def test_without_a_leader_only_voters_and_blank_servers_are_started(self) -> None:
+        """A stopped server with data that is no voter stays stopped, and the plan says so."""
+        seen = cluster(
+            running("s1", voters=THREE),
+            stopped("s2", voters=THREE),
+            stopped("s3", voters=THREE),
+            stopped("s4", voters=peers("s4"), last=(2, 3)),
+        )
+        made = plan(seen)
+        assert "s4" not in starts(made.steps)
+        assert any("s4 is stopped and holds data" in warning for warning in made.warnings)
+
+    def test_a_fresher_server_is_never_left_out(self) -> None:
+        """A reached server that is no voter but ends after every survivor stops the plan."""
+        six = running("s6", voters=peers("s1", "s2", "s3", "s4", "s5"), last=(5, 1000))
+        seen = cluster(
+            running("s1", voters=FIVE, last=(5, 900)),
+            running("s2", voters=FIVE, last=(5, 900)),
+            *(unreachable(name) for name in ("s3", "s4", "s5")),
+            six,
+        )
+        # The freshest decides who votes, and it does not count itself: its word is not believed either way.
+        assert "s6" in refused(seen, lost=("s3", "s4", "s5"))
+
+    def test_lost_hosts_may_be_claimed_by_id(self) -> None:
+        """A new plan after a void one claims by id, also for hosts that the settings name."""
+        seen = cluster(stopped("s1", voters=THREE), unreachable("s2"), unreachable("s3"))
+        made = plan(seen, lost=(node_id("s2"), node_id("s3")))
+        assert made.procedure == "peers-json"
+
+    def test_a_survivor_that_hides_its_members_is_not_believed(self) -> None:
+        """An empty member list is a weak token, not proof that nobody is alive."""
+        s1 = running("s1", voters=THREE)
+        assert s1.agent is not None
+        hidden = msgspec.structs.replace(s1, agent=msgspec.structs.replace(s1.agent, members=()))
+        text = refused(cluster(hidden, unreachable("s2"), unreachable("s3")), lost=("s2", "s3"))
+        assert "shows no members" in text
+
+    def test_below_0_7_peers_json_is_no_loaded_gun(self) -> None:
+        """Old Consul's live peer set does not stand against starting."""
+        seen = cluster(
+            *(stopped(name, voters=THREE, version="0.6.4", peers_json="[]") for name in ("s1", "s2", "s3"))
+        )
+        assert starts(plan(seen).steps) == ["s1", "s2", "s3"]
+
+    def test_an_emptied_server_with_its_old_id_is_no_voter_to_start(self) -> None:
+        """Two of three emptied under their old ids are a gone majority: the survivor is the new peer set."""
+        emptied = [
+            msgspec.structs.replace(
+                stopped(name, voters=()), stored=StoredLog(last=None, term=0, configuration=())
+            )
+            for name in ("s2", "s3")
+        ]
+        made = plan(cluster(stopped("s1", voters=THREE), *emptied))
+        assert made.procedure == "peers-json"
+        assert starts(made.steps) == ["s1", "s2", "s3"]
+        assert made.typed_names == ()
