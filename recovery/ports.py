@@ -126,6 +126,10 @@ class RunStore(Protocol):
         """Return when the journal is longer than ``length``, or after the timeout."""
         ...
 
+    async def epoch(self, cluster: ClusterName) -> int:
+        """The highest epoch this store has ever given for a cluster; 0 if none."""
+        ...
+
     async def remember(self, cluster: ClusterName, name: str, value: str) -> None:
         """Keep a small value beside a cluster (where its card is, last known members)."""
         ...

@@ -204,7 +204,7 @@ class RecoveryService:
         answer = await self.plan(cluster, method=method, lost=lost)
         if not isinstance(answer, Planned):
             return answer
-        proposal = answer.proposal
+        proposal = await self._warned(cluster, answer)
         run = self._new_id()
         event = Proposed(
             at_s=self._clock.now_s(),
@@ -218,6 +218,27 @@ class RecoveryService:
         winner = await self._store.propose(cluster, run, event)
         view = await self.show(cluster, winner)
         return RunProposed(view, answer.report.diagnosis) if winner == run else Locked(view)
+
+    async def _warned(self, cluster: ClusterName, planned: Planned) -> Proposal:
+        """Add what only the store tells: where the hosts have seen a newer driver, a person must know.
+
+        The epoch on a host is above the store's when the store was emptied or restored from an old dump, or
+        when another bot with another store works on the same servers. Approving is confirming.
+        """
+        known = await self._store.epoch(cluster)
+        hosts = planned.report.observation.servers
+        seen = {s.name: s.host.epoch for s in hosts if s.host is not None and s.host.epoch > known}
+        if not seen:
+            return planned.proposal
+        warning = (
+            f"Redis is behind the hosts ({', '.join(f'{name}: epoch {epoch}' for name, epoch in seen.items())}; "
+            f"Redis: {known}): it was emptied or restored, or another bot works on these servers. Make sure that "
+            "no other recovery is under way before you approve."
+        )
+        plan = planned.proposal.plan
+        return Proposal(
+            msgspec.structs.replace(plan, warnings=(warning, *plan.warnings)), planned.proposal.report
+        )
 
     async def approve(
         self,

@@ -231,6 +231,13 @@ class RedisStore:
             lambda: self._client.set(_key(cluster, f"memo:{name}"), value), undone=f"{name} was not kept"
         )
 
+    async def epoch(self, cluster: ClusterName) -> int:
+        """Give the highest epoch that was ever given for a cluster; 0 if none."""
+        value = await self._ask(
+            lambda: self._client.get(_key(cluster, "epoch")), undone="the epoch was not read"
+        )
+        return 0 if value is None else int(value)
+
     async def recall(self, cluster: ClusterName, name: str) -> str | None:
         """Give a kept value back."""
         value = await self._ask(

@@ -96,6 +96,15 @@ async def test_a_lease_is_held_by_one(store: RunStore, cluster: ClusterName) -> 
     assert second == LeaseHeld(owner="bot-1", epoch=first.epoch)
 
 
+async def test_the_epoch_is_the_highest_ever_given(store: RunStore, cluster: ClusterName) -> None:
+    """The epoch starts at 0, follows the leases, and does not go back when one is released."""
+    assert await store.epoch(cluster) == 0
+    lease = await store.take_lease(cluster, R1, owner="bot-1", ttl_s=LONG_S, above_epoch=6)
+    assert isinstance(lease, Lease)
+    await store.release_lease(lease)
+    assert await store.epoch(cluster) == lease.epoch == 7
+
+
 async def test_of_many_drivers_at_once_one_wins(store: RunStore, cluster: ClusterName) -> None:
     """Twenty drivers at the same time end with one lease."""
     answers = await asyncio.gather(

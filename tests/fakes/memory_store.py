@@ -117,6 +117,9 @@ class MemoryStore:
     async def remember(self, cluster: ClusterName, name: str, value: str) -> None:
         self._cluster(cluster).memos[name] = value
 
+    async def epoch(self, cluster: ClusterName) -> int:
+        return self._cluster(cluster).epoch
+
     async def recall(self, cluster: ClusterName, name: str) -> str | None:
         return self._cluster(cluster).memos.get(name)
 

@@ -347,6 +347,13 @@ class TestPeople:
         assert table.world.performed == []
         assert await table.store.active(CLUSTER) is None
 
+    async def test_a_store_behind_the_hosts_is_said_in_the_plan(self) -> None:
+        """Where a host has seen a newer driver than the store, the approver is told before approving."""
+        table = Table(world(stopped=("s2", "s3")))
+        table.world.servers[ServerName("s1")].epoch = 7
+        state = await table.state(await table.proposed())
+        assert "Redis is behind the hosts (s1: epoch 7; Redis: 0)" in state.plan.warnings[0]
+
     async def test_a_refusal_takes_no_lock(self) -> None:
         """No plan, no lock: the reasons say what to type."""
         table = Table(replaced())
