@@ -8,6 +8,7 @@ need() { # PROGRAM PACKAGE
 }
 need mmdebstrap mmdebstrap
 need ip iproute2
+need ssh openssh-client
 need chromium chromium
 python3 -c 'import ensurepip' 2>/dev/null || missing="$missing python3-venv"
 [ -e /usr/share/fonts/truetype/noto/NotoColorEmoji.ttf ] || missing="$missing fonts-noto-color-emoji"
