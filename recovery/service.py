@@ -22,10 +22,10 @@ from recovery.ports import Clock, RunStore, World
 from recovery.procedures import may_settle
 from recovery.procedures import propose as propose_plan
 
-SETTLE_PATIENCE_S = 25.0
+SETTLE_PATIENCE_S = 90.0
 """Default raft_multiplier 5: a first election takes 5 to 10 s, a split vote twice that (measured 1.8.7).
 
-Gossip takes less to notice a death (suspicion timeout, about 5 s in small clusters).
+Gossip needs about 5 s to notice a death, but more than a minute when most members die at once (measured).
 """
 
 

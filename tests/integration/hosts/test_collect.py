@@ -186,7 +186,7 @@ async def test_checks_of_a_healthy_cluster(lab: Lab, world: ClusterWorld) -> Non
     elected = await world.check(LeaderElected(ALL), run=RUN)
     assert isinstance(elected, Holds)
     assert name in elected.evidence
-    assert isinstance(await world.check(LeaderElected(ALL, LogPosition(9999, 1)), run=RUN), Fails)
+    assert isinstance(await world.check(LeaderElected(ALL, LogPosition(1, 9999)), run=RUN), Fails)
     others = tuple(server for server in ALL if server != name)
     assert isinstance(await world.check(LeaderElected(others), run=RUN), Fails)
     assert isinstance(await world.check(NoLeader(ALL), run=RUN), Fails)
