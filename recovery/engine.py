@@ -189,6 +189,8 @@ class Driver:
 
     async def _execute_together(self, steps: Sequence[tuple[Step, int]]) -> None:
         """Perform neighbours at the same time; the fault of one does not cut off the others."""
+        if self._state.before is None and any(step.risk is not Risk.READ_ONLY for step, _ in steps):
+            await self._note_catalogue("before")
         outcomes = await asyncio.gather(
             *(self._execute(step, attempt) for step, attempt in steps), return_exceptions=True
         )
@@ -208,8 +210,6 @@ class Driver:
         if obstacles:
             await self._record(StepBlocked(at_s=self._clock.now_s(), step=step.id, why="; ".join(obstacles)))
             return
-        if step.risk is not Risk.READ_ONLY and self._state.before is None:
-            await self._note_catalogue("before")
         await self._record(
             StepStarted(at_s=self._clock.now_s(), step=step.id, attempt=attempt, epoch=self._lease.epoch)
         )

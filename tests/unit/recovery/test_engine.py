@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from recovery.errors import HostRefused, InDoubt
-from recovery.journal import Approved, Outcome, StepStarted, StepStatus, left_behind
+from recovery.journal import Approved, CatalogueNoted, Outcome, StepStarted, StepStatus, left_behind
 from recovery.model import ClusterName, ServerName
 from recovery.plan import Action, StartAgent, StepId, StopAgent, WritePeers
 from recovery.policy import ApprovalPolicy, GateMode, Rejected
@@ -69,6 +69,13 @@ class TestPeersJson:
         assert leader is not None
         assert leader.name == "s1"
         assert len(leader.voters) == 3
+
+    async def test_the_catalogue_is_noted_once_before_and_once_after(self) -> None:
+        """What the catalogue held is noted before the first change and after the last, not for every step."""
+        table = Table(replaced())
+        await table.drive_approved(await table.proposed(lost=LOST))
+        noted = [event.when for event in table.listener.events if isinstance(event, CatalogueNoted)]
+        assert noted == ["before", "after"]
 
     async def test_started_is_recorded_before_the_act(self) -> None:
         """When an act takes effect, its start is in the journal already."""
