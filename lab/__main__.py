@@ -65,7 +65,8 @@ async def _up(arguments: argparse.Namespace) -> None:
     await _status(lab)
     if cluster.tokens is not None:
         print(f"ACL tokens: in {lab.folder}/lab.json")
-    print("Next: `python -m lab break WAY`, `python -m lab shell s1`, `python -m lab down`.")
+    this = f"python -m lab --name {lab.name}"
+    print(f"Next: `{this} break WAY`, `{this} shell s1`, `{this} down`.")
 
 
 async def _status(lab: Lab) -> None:
