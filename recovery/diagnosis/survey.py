@@ -71,12 +71,17 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
 
     def claimed(self, voter: VoterSight) -> bool:
         """Whether the operator called this voter gone: by name, or by address or id where no name is known."""
-        host = voter.address.rpartition(":")[0].strip("[]")
+        host = host_of(voter.address)
         return bool({voter.name, voter.address, host, voter.node_id} & set(self.lost))
 
     def server(self, name: str) -> ServerObservation:
         """One server's observation."""
         return self.observation.server(name)
+
+
+def host_of(address: str) -> str:
+    """The host of an ip:port as a configuration has it; IPv6 without its brackets."""
+    return address.rpartition(":")[0].strip("[]")
 
 
 def blank(server: ServerObservation) -> bool:
@@ -173,7 +178,7 @@ def _name_of(peer: Peer, observation: ClusterObservation) -> str:
         for node in agent.known_nodes:
             if node.node_id == peer.id:
                 return node.name
-    host = peer.address.rpartition(":")[0].strip("[]")
+    host = host_of(peer.address)
     for server in observation.servers:
         if server.address == host:
             return server.name

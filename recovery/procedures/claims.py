@@ -8,7 +8,7 @@ reachable nor claimed (as CockroachDB's loss-of-quorum recovery does it).
 from __future__ import annotations
 
 from recovery.diagnosis import Sight, Survey, VoterSight, survey
-from recovery.diagnosis.survey import alive_in_gossip, blank, sign_of_life
+from recovery.diagnosis.survey import alive_in_gossip, blank, host_of, sign_of_life
 from recovery.model import ServerName
 from recovery.plan import Claim
 
@@ -60,5 +60,5 @@ def _fenced(voter: VoterSight, seen: Survey) -> bool:
     """Whether this plan holds what could come back: the host itself, or a blank one that has its address."""
     if voter.sight in {Sight.DAMAGED, Sight.FENCED}:
         return True
-    host = voter.address.rpartition(":")[0].strip("[]")
+    host = host_of(voter.address)
     return any(s.reached and s.address == host and blank(s) for s in seen.observation.servers)

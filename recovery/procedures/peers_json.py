@@ -13,7 +13,7 @@ then the rest; blank servers last and never listed.
 from __future__ import annotations
 
 from recovery.diagnosis import MajorityGone, ServersStopped, Sight, Survey, VoterSight, survey
-from recovery.diagnosis.survey import blank, position
+from recovery.diagnosis.survey import blank, host_of, position
 from recovery.diagnosis.versions import live_peers_file
 from recovery.model import ClusterObservation, NodeId, ServerName, ServerObservation
 from recovery.plan import (
@@ -120,10 +120,7 @@ def _claimed(server: ServerObservation, seen: Survey) -> bool:
     return (
         server.name in seen.lost
         or any(seen.claimed(voter) and server.name == voter.name for voter in seen.voters)
-        or any(
-            seen.claimed(voter) and server.address == voter.address.rpartition(":")[0].strip("[]")
-            for voter in seen.voters
-        )
+        or any(seen.claimed(voter) and server.address == host_of(voter.address) for voter in seen.voters)
     )
 
 

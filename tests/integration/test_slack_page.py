@@ -12,19 +12,8 @@ from slack_bolt.adapter.socket_mode.async_handler import AsyncSocketModeHandler
 from slack_bolt.app.async_app import AsyncApp
 from slack_sdk.web.async_client import AsyncWebClient
 
+from lab.pictures import CHROMIUM, FLAGS
 from lab.slack import LocalSlack
-
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = [
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 def plain(text: str) -> dict[str, str]:
@@ -132,7 +121,7 @@ async def slack() -> AsyncIterator[LocalSlack]:
 async def browser() -> AsyncIterator[Browser]:
     """Debian's chromium without a window, with a fresh profile."""
     async with async_playwright() as playwright:
-        chromium = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        chromium = await playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         yield chromium
         await chromium.close()
 

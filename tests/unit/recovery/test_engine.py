@@ -1,6 +1,7 @@
 """Runs driven in memory: what is done, in which order, and what is never done."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -31,6 +32,18 @@ def replaced() -> FakeWorld:
 def unread(table: Table) -> list[str]:
     """Where an unread peers.json lies."""
     return [server.name for server in table.world.servers.values() if server.peers_json is not None]
+
+
+def refusing_the_first_write() -> Callable[[Action, ActKey], None]:
+    """A host that refuses the first peers.json, and takes the next one."""
+    refusals = iter([True])
+
+    def refuse_once(action: Action, key: ActKey) -> None:
+        del key
+        if isinstance(action, WritePeers) and next(refusals, False):
+            raise HostRefused("s1: disk full; nothing was done")
+
+    return refuse_once
 
 
 class TestStart:
@@ -135,14 +148,7 @@ class TestPeersJson:
         """Nothing goes on after a failure until somebody chooses; a retry is a new attempt."""
         table = Table(replaced())
         run = await table.proposed(lost=LOST)
-        refusals = iter([True])
-
-        def refuse_once(action: Action, key: ActKey) -> None:
-            del key
-            if isinstance(action, WritePeers) and next(refusals, False):
-                raise HostRefused("s1: disk full; nothing was done")
-
-        table.world.before_act = refuse_once
+        table.world.before_act = refusing_the_first_write()
         waiting = await table.drive_approved(run)
         assert waiting.step_state(StepId("write-peers-s1")).status is StepStatus.FAILED
         await table.service.retry(CLUSTER, run, by=BOB)
@@ -172,14 +178,7 @@ class TestPeersJson:
         """Between a failure and the retry the world may have changed: a changed log voids the plan."""
         table = Table(replaced())
         run = await table.proposed(lost=LOST)
-        refusals = iter([True])
-
-        def refuse_once(action: Action, key: ActKey) -> None:
-            del key
-            if isinstance(action, WritePeers) and next(refusals, False):
-                raise HostRefused("s1: not reached; nothing was done")
-
-        table.world.before_act = refuse_once
+        table.world.before_act = refusing_the_first_write()
         await table.drive_approved(run)
         s1 = table.world.servers[ServerName("s1")]
         assert s1.last is not None
