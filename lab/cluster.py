@@ -64,7 +64,7 @@ class Cluster:
         return leader
 
     async def wait_until_formed(self, *, timeout_s: float = 60.0) -> Host:
-        """Wait until there is a leader, every server is a voter and every host is seen alive; return the leader."""
+        """Wait until there is a leader, every server votes and every server sees every host alive; return the leader."""
         deadline = time.monotonic() + timeout_s
         while True:
             leader = await self.leader()
@@ -75,13 +75,18 @@ class Cluster:
             await asyncio.sleep(0.1)
 
     async def _is_formed(self, leader: Host) -> bool:
-        members = await self.ask(leader, "/v1/agent/members")
-        if members is None or members.status != 200:
-            return False
-        alive = {str(member["Name"]) for member in members.json() if member["Status"] == 1}
-        return alive >= {host.name for host in (*self.servers, *self.clients)} and (
+        everybody = {host.name for host in (*self.servers, *self.clients)}
+        seen_alive = await asyncio.gather(*(self._alive_members(host) for host in self.servers))
+        return all(alive >= everybody for alive in seen_alive) and (
             await self.voters(leader) == {f"{host.address}:8300" for host in self.servers}
         )
+
+    async def _alive_members(self, host: Host) -> frozenset[str]:
+        """Return the names that this server's gossip sees alive: a follower may lag behind the leader."""
+        told = await self.ask(host, "/v1/agent/members")
+        if told is None or told.status != 200:
+            return frozenset()
+        return frozenset(str(member["Name"]) for member in told.json() if member["Status"] == 1)
 
     async def voters(self, host: Host) -> frozenset[str]:
         """Return the addresses of the voters as that server's agent tells them; empty if it cannot tell."""

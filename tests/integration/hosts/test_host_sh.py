@@ -92,11 +92,11 @@ async def test_a_unit_that_leaves_at_each_stop_is_stopped_without(
     host = lab.host("s3")
     await host.run(f"{trap}; systemctl daemon-reload; systemctl kill -s KILL consul")
     await lab.cluster.wait_until_formed()
-    await probe.hosts[S3].act("stop", key("stop"), timeout_s=60)
+    evidence = await probe.hosts[S3].act("stop", key("stop"), timeout_s=60)
 
     async def seen_failed() -> bool:
         status = await status_of("s3", seen_by=lab.host("s1"))
-        assert status != 3, "s3 has left"
+        assert status != 3, f"s3 has left: {evidence}"
         return status == 4
 
     await until(seen_failed, what="s1 sees s3 failed")
@@ -316,10 +316,10 @@ async def test_the_data_directory_is_found_through_variables_of_the_unit(lab: La
         """
         mkdir -p /etc/systemd/system/consul.service.d /var/lib/other/raft
         printf 'OPTIONS="-data-dir=/var/lib/other -bootstrap-expect 3"\\nWHERE=/etc/consul.d\\n' >/etc/test.env
-        printf '[Service]\\nEnvironmentFile=/etc/test.env\\nExecStart=\\nExecStart=%s\\n' \
+        printf '[Service]\\nKillSignal=KILL\\nEnvironmentFile=/etc/test.env\\nExecStart=\\nExecStart=%s\\n' \
             '/usr/bin/consul agent $OPTIONS -config-dir ${WHERE}' >/etc/systemd/system/consul.service.d/site.conf
         echo '{"leave_on_terminate" : true}' >/etc/consul.d/zz-leave.json
-        systemctl daemon-reload; systemctl kill -s KILL consul; systemctl stop consul; rm -rf /var/lib/other/*
+        systemctl daemon-reload; systemctl stop consul; rm -rf /var/lib/other/*
         """,
         check=False,
     )
