@@ -64,7 +64,7 @@ class Cluster:
         return leader
 
     async def wait_until_formed(self, *, timeout_s: float = 60.0) -> Host:
-        """Wait until there is a leader, every server votes and every server sees every host alive; return the leader."""
+        """Wait until there is a leader, all servers vote, and each sees every host alive; return the leader."""
         deadline = time.monotonic() + timeout_s
         while True:
             leader = await self.leader()
