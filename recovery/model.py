@@ -53,6 +53,17 @@ class ServerSpec(msgspec.Struct, frozen=True):
     """SSH address: a name or an IP address, never one that Consul DNS resolves."""
 
 
+class ClientAgent(msgspec.Struct, frozen=True):
+    """A client agent of a cluster: it holds no Raft data and is only stopped and started."""
+
+    name: ServerName
+    """Its Consul node name; no server of the cluster has the same one."""
+    address: str
+    """SSH address: a name or an IP address, never one that Consul DNS resolves."""
+    source: str
+    """Where it is known from, a phrase for people: the settings, an inventory, a membership with its time."""
+
+
 class ClusterSpec(msgspec.Struct, frozen=True):
     """A cluster as the settings name it: the servers that ought to be there."""
 
@@ -234,6 +245,8 @@ class ClusterObservation(msgspec.Struct, frozen=True, kw_only=True):
     taken_at_s: float
     """Unix time."""
     servers: tuple[ServerObservation, ...]
+    clients: tuple[ClientAgent, ...] = ()
+    """The client agents as they are known, also those that no member list shows any more; not looked at."""
 
     def server(self, name: str) -> ServerObservation:
         """Give one server's observation; KeyError if the cluster has no such server."""
