@@ -3,7 +3,9 @@
 For unit tests and sweeps only. It refuses what a host refuses (a write beside
 a running agent, an older epoch) and cannot be put into impossible states: a
 leader is never set, it follows from who runs, who votes and whose log is
-freshest. peers.json is consumed at a start, as real Consul does it.
+freshest; equal logs hold equal keys; a held or fenced unit does not start by
+hand. peers.json is consumed at a start, as real Consul does it. What we cannot
+reach we cannot see, but the servers still see each other.
 """
 
 from __future__ import annotations
@@ -79,6 +81,8 @@ class FakeServer:
     voters: tuple[Peer, ...]
     last: LogPosition | None
     """None: blank."""
+    keys: frozenset[str] = frozenset()
+    """What was written and acknowledged, as far as this server's log holds it."""
     running: bool = True
     reachable: bool = True
     restarted: bool = False
@@ -101,11 +105,15 @@ class FakeWorld:
     def __init__(self, cluster: ClusterName, servers: Iterable[FakeServer]) -> None:
         self.cluster = cluster
         self.servers = {server.name: server for server in servers}
+        _refuse_impossible(self.servers.values())
         leading = self.leader()
         self._led_by = leading.name if leading is not None else None
         self.performed: list[tuple[Action, ActKey]] = []
+        """What took effect, in order; an act that a receipt or an epoch kept off is not here."""
         self.before_act: Callable[[Action, ActKey], None] = lambda _action, _key: None
         """Called before an act takes effect; may raise what a host or a network raises."""
+        self.in_act: Callable[[Action, ActKey], None] = lambda _action, _key: None
+        """Called when it took effect and has no receipt yet: a host that dies there leaves none."""
         self.after_act: Callable[[Action, ActKey], None] = lambda _action, _key: None
         """Called after it took effect and left its receipt."""
 
@@ -113,16 +121,26 @@ class FakeWorld:
 
     def leader(self) -> FakeServer | None:
         """The server that a majority of its own voters elects, the freshest first."""
-        running = [server for server in self.servers.values() if server.running and server.last is not None]
+        return next(iter(self.leading()), None)
+
+    def leading(self) -> tuple[FakeServer, ...]:
+        """Everybody who is elected by a majority of its own voters; each server votes once."""
+        elected: list[FakeServer] = []
+        voted: set[ServerName] = set()
+        running = [server for server in self.servers.values() if server.running]
         for server in sorted(running, key=_freshness, reverse=True):
             ids = {peer.id for peer in server.voters if peer.voter}
-            votes = sum(
-                other.running and (other.node_id in ids) and _freshness(other) <= _freshness(server)
-                for other in self.servers.values()
-            )
-            if server.node_id in ids and votes >= len(ids) // 2 + 1:
-                return server
-        return None
+            votes = {
+                other.name
+                for other in running
+                if other.name not in voted
+                and other.node_id in ids
+                and _freshness(other) <= _freshness(server)
+            }
+            if server.last is not None and server.name in votes and len(votes) >= len(ids) // 2 + 1:
+                elected.append(server)
+                voted |= votes
+        return tuple(elected)
 
     def _settle(self) -> None:
         """The leader takes running newcomers in, and its log becomes everybody's."""
@@ -140,9 +158,10 @@ class FakeWorld:
             if server.running and server.node_id not in ids
         )
         leader.voters = (*leader.voters, *newcomers)
+        others = self.leading()[1:]
         for server in self.servers.values():
-            if server.running:
-                server.voters, server.last = leader.voters, leader.last
+            if server.running and server not in others:
+                server.voters, server.last, server.keys = leader.voters, leader.last, leader.keys
 
     def _start(self, server: FakeServer) -> None:
         if server.running:
@@ -158,6 +177,18 @@ class FakeWorld:
     def _stop(self, server: FakeServer) -> None:
         server.stops += server.running
         server.running = False
+
+    # --- what people do behind our back
+
+    def start_by_hand(self, name: ServerName) -> None:
+        """``systemctl start``: nothing happens where a hold or a fence is in force."""
+        server = self.servers[name]
+        if not server.held_by and not server.fenced_by:
+            self._start(server)
+
+    def stop_by_hand(self, name: ServerName) -> None:
+        """``systemctl stop``."""
+        self._stop(self.servers[name])
 
     # --- World
 
@@ -261,25 +292,50 @@ class FakeWorld:
                     return Unknown(f"{name} is not reachable")
                 return self._check_server(check, server, run)
             case LeaderElected(servers=names, at_least=at_least):
-                leader = self.leader()
-                if leader is None or leader.name not in names:
-                    return Fails("no server names itself leader")
-                if at_least is not None and (leader.last is None or leader.last.index < at_least.index):
-                    return Fails(f"the leader {leader.name} ends before {at_least}")
-                return Holds(f"{leader.name} is the leader")
+                return self._leader_elected(names, at_least)
             case NoLeader(servers=names):
-                leader = self.leader()
-                taken = leader is not None and leader.name in names
-                return Fails("there is a leader") if taken else Holds("no leader")
-            case OneHistory(freshest=freshest):
-                return Holds(f"all logs are part of {freshest}'s history")
+                taken = any(leader.name in names for leader in self.leading() if leader.reachable)
+                return Fails("there is a leader") if taken else self._unseen(names) or Holds("no leader")
+            case OneHistory(freshest=freshest, others=others):
+                past = [n for n in others if _freshness(self.servers[n]) > _freshness(self.servers[freshest])]
+                if unseen := self._unseen((freshest, *others)):
+                    return unseen
+                return _fact(not past, f"all logs are part of {freshest}'s history", f"past it: {past}")
             case Silent(node_id=node_id, name=name):
-                alive = any(s.running and s.node_id == node_id for s in self.servers.values())
-                return Fails(f"{name} answers") if alive else Holds(f"{name} is silent")
-            case ClusterAnswers():
-                return Holds("a consistent read is answered") if self.leader() else Fails("no cluster leader")
+                return self._silent(name, node_id)
+            case ClusterAnswers(servers=names):
+                leader = self.leader()
+                ids = {peer.id for peer in leader.voters} if leader is not None else set()
+                asked = [self.servers[n] for n in names]
+                if any(server.reachable and server.running and server.node_id in ids for server in asked):
+                    return Holds("a consistent read is answered")
+                return self._unseen(names) or Fails("no cluster leader")
             case _:
                 assert_never(check)
+
+    def _unseen(self, names: Iterable[ServerName]) -> Unknown | None:
+        away = [name for name in names if not self.servers[name].reachable]
+        return Unknown(f"{', '.join(away)} cannot be reached") if away else None
+
+    def _leader_elected(self, names: tuple[ServerName, ...], at_least: LogPosition | None) -> Fact:
+        found = [leader for leader in self.leading() if leader.reachable and leader.name in names]
+        if len(found) > 1:
+            return Fails(f"{' and '.join(leader.name for leader in found)} name themselves leader at once")
+        if not found:
+            return self._unseen(names) or Fails("no server names itself leader")
+        leader = found[0]
+        if at_least is not None and (leader.last is None or leader.last.index < at_least.index):
+            return Fails(f"the leader {leader.name} ends before {at_least}")
+        return Holds(f"{leader.name} is the leader")
+
+    def _silent(self, name: str, node_id: str) -> Fact:
+        reached = [server for server in self.servers.values() if server.reachable]
+        if not reached:
+            return Unknown("no host of the cluster answers, so nobody could see it alive")
+        # Who runs is seen by every other one that runs, also where we cannot reach it.
+        witnesses = [server for server in reached if server.running]
+        alive = any(s.running and s.node_id == node_id for s in self.servers.values() if witnesses)
+        return Fails(f"{name} answers") if alive else Holds(f"{name} is silent")
 
     def _check_server(
         self,
@@ -330,7 +386,10 @@ class FakeWorld:
             case IsVoter():
                 leader = self.leader()
                 good = (
-                    leader is not None and server.running and server.node_id in {p.id for p in leader.voters}
+                    leader is not None
+                    and leader.reachable
+                    and server.running
+                    and server.node_id in {p.id for p in leader.voters}
                 )
                 return _fact(good, f"{server.name} is a voter", f"{server.name} is no voter")
             case LogIs(node_id=node_id, last=last):
@@ -351,17 +410,20 @@ class FakeWorld:
         if isinstance(action, JoinGossip):
             self._settle()
             return "joined"
-        if (key.epoch, server.owner or key.owner) < (server.epoch, key.owner):
+        if key.epoch < server.epoch:
             raise HostRefused(
                 f"{server.name}: epoch {key.epoch} is older than {server.epoch}; nothing was done"
             )
+        if key.epoch == server.epoch and server.owner not in {"", key.owner}:
+            raise HostRefused(f"{server.name}: epoch {key.epoch} is {server.owner}'s; nothing was done")
         server.epoch, server.owner = key.epoch, key.owner
         receipt = (key.run, key.step, key.attempt, key.direction)
         if receipt in server.receipts:
             return "done before"
         self._do(action, server, key.run)
-        server.receipts.add(receipt)
         self.performed.append((action, key))
+        self.in_act(action, key)
+        server.receipts.add(receipt)
         self.after_act(action, key)
         return "done"
 
@@ -394,6 +456,7 @@ class FakeWorld:
                     raise HostRefused(f"{server.name} is not held by this run; nothing was done")
                 server.peers_json, server.peers_info = peers, True
             case RemovePeers():
+                _need_stopped(server)
                 server.peers_json = None
             case JoinGossip() | Observe():
                 raise AssertionError("not an act of host.sh")
@@ -420,12 +483,18 @@ class FakeWorld:
 
     async def leaders(self) -> tuple[ServerName, ...]:
         """Who names itself leader."""
-        leader = self.leader()
-        return () if leader is None else (leader.name,)
+        return tuple(sorted(server.name for server in self.leading() if server.reachable))
 
 
 def _freshness(server: FakeServer) -> tuple[int, int]:
     return (server.last.term, server.last.index) if server.last is not None else (0, 0)
+
+
+def _refuse_impossible(servers: Iterable[FakeServer]) -> None:
+    known: dict[LogPosition | None, frozenset[str]] = {None: frozenset()}
+    for server in servers:
+        if known.setdefault(server.last, server.keys) != server.keys:
+            raise ValueError(f"{server.name}: a log that ends at {server.last} holds other keys elsewhere")
 
 
 def _fact(holds: bool, evidence: str, observed: str) -> Fact:
@@ -448,6 +517,7 @@ def three_servers(*, last: tuple[int, int] = (2, 15)) -> tuple[FakeServer, ...]:
             node_id=f"{n}-id",
             voters=voters,
             last=LogPosition(term=last[0], index=last[1]),
+            keys=frozenset({"last"}),
         )
         for n in names
     )
@@ -458,5 +528,5 @@ def majority_replaced() -> tuple[FakeServer, ...]:
     s1, s2, s3 = three_servers()
     for server in (s2, s3):
         server.node_id, server.address = f"{server.name}-new", f"198.51.100.2{server.name[1]}"
-        server.voters, server.last = (), None
+        server.voters, server.last, server.keys = (), None, frozenset()
     return s1, s2, s3

@@ -1,0 +1,103 @@
+"""What must be true of every play, judged from outside: the hosts on one side, the journal on the other."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from recovery.journal import AwaitPerson, Outcome, RunState, decide, left_behind
+from recovery.plan import FenceAgent, HoldAgent, StartAgent, Step, StopAgent, WritePeers
+from tests.fakes.fake_world import FakeServer
+from tests.sweeps.stage import Effects, Stage
+from tests.sweeps.virtual_time import VirtualClock
+
+
+def judge(stage: Stage, state: RunState, *, effects: Effects | None = None) -> list[str]:
+    """Say what is wrong; ``effects`` are those of the undisturbed play, where nothing else may have happened."""
+    problems = list(dict.fromkeys(stage.problems))
+    problems += _twice(stage)
+    if effects is not None and stage.effects != effects:
+        more, fewer = stage.effects - effects, effects - stage.effects
+        problems.append(f"not the acts of the plan: {_told(more)} too much, {_told(fewer)} too little")
+    match state.outcome:
+        case None:
+            problems += _waits_clearly(state)
+        case Outcome.RECOVERED:
+            problems += _recovered(stage)
+        case _:
+            pass
+    problems += _left(stage, state)
+    return problems
+
+
+def _told(effects: Effects) -> str:
+    return ", ".join(f"{count} {act} on {server}" for (act, server), count in effects.items()) or "nothing"
+
+
+def _twice(stage: Stage) -> list[str]:
+    tries = Counter((key.run, key.step, key.direction, key.attempt) for _, key in stage.acts)
+    problems = [f"{' '.join(map(str, key))} took effect {n} times" for key, n in tries.items() if n > 1]
+    done = Counter((key.run, key.step, key.direction) for _, key in stage.acts)
+    problems += [
+        f"{' '.join(key)} took effect {n} times, asked for again {stage.retries} times"
+        for key, n in done.items()
+        if n > 1 + stage.retries
+    ]
+    return problems
+
+
+def _waits_clearly(state: RunState) -> list[str]:
+    waits = decide(state, VirtualClock().now_s())
+    if not isinstance(waits, AwaitPerson):
+        return [f"it stands still without asking anybody: {waits}"]
+    step = state.waiting_step
+    if step is not None and not state.step_state(step.id).detail:
+        return [f"it waits at {step.id} without saying why"]
+    return []
+
+
+def _recovered(stage: Stage) -> list[str]:
+    problems = []
+    leaders = stage.world.leading()
+    if len(leaders) != 1:
+        problems.append(f"recovered, with {len(leaders)} leaders")
+    for server in stage.world.servers.values():
+        if server.running and "last" not in server.keys:
+            problems.append(f"the last acknowledged key is not on {server.name}")
+        if server.held_by and server.reachable:
+            problems.append(f"recovered, and {server.name} is still held")
+    return problems
+
+
+def _left(stage: Stage, state: RunState) -> list[str]:
+    """What a host shows and the journal does not say."""
+    problems: list[str] = []
+    steps = left_behind(state)
+    for server in stage.world.servers.values():
+        if server.peers_json is not None and state.outcome is not None:
+            problems.append(f"the run ended, and an unread peers.json lies on {server.name}")
+        problems += [
+            f"{server.name} is {what}, and the journal does not say so"
+            for what, kind in _shown(stage, server)
+            if not _said(steps, kind, server)
+        ]
+    return problems
+
+
+def _shown(stage: Stage, server: FakeServer) -> list[tuple[str, type]]:
+    by_us = {(type(action), getattr(action, "server", "")) for action, _ in stage.acts}
+    shown: list[tuple[str, type]] = []
+    if server.held_by:
+        shown.append(("held", HoldAgent))
+    if server.fenced_by:
+        shown.append(("fenced", FenceAgent))
+    if server.peers_json is not None:
+        shown.append(("given a peers.json", WritePeers))
+    if not server.running and server.name in stage.ran and (StopAgent, server.name) in by_us:
+        shown.append(("stopped", StopAgent))
+    if server.running and server.name not in stage.ran and (StartAgent, server.name) in by_us:
+        shown.append(("started", StartAgent))
+    return shown
+
+
+def _said(steps: tuple[Step, ...], kind: type, server: FakeServer) -> bool:
+    return any(isinstance(step.action, kind) and server.name in step.targets for step in steps)

@@ -1,0 +1,193 @@
+"""One process of the bot: the real supervisor and engine, on ports at which it can be killed or stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from recovery.errors import StoreUnavailable
+from recovery.journal import Event, RunState
+from recovery.model import ClusterName, ClusterObservation, Fact, RunId, ServerName
+from recovery.plan import Action, Check
+from recovery.ports import ActKey, Lease, LeaseHeld, Notifier
+from recovery.supervisor import Supervisor
+from tests.builders.runs import CLUSTER
+from tests.sweeps.points import Killed, Paused, host_of
+from tests.sweeps.virtual_time import VirtualClock
+
+if TYPE_CHECKING:
+    from tests.sweeps.stage import Stage
+
+
+class Quiet:
+    """A notifier that shows nothing to nobody."""
+
+    async def show(self, cluster: ClusterName, run: RunId, state: RunState, events: Sequence[Event]) -> None:
+        """Nothing."""
+
+
+class Process:
+    """A bot process on the stage; ``die`` and ``pause`` take effect at its next word to the outside."""
+
+    def __init__(self, stage: Stage, owner: str, notifier: Notifier | None = None) -> None:
+        self.stage = stage
+        self.owner = owner
+        self.dead = False
+        self.woken = asyncio.Event()
+        self.woken.set()
+        self.reached = 0
+        store = ProcessStore(self)
+        world = ProcessWorld(self)
+        self.task = asyncio.create_task(
+            Supervisor(
+                owner=owner,
+                service=stage.service(world=world, store=store),
+                worlds={CLUSTER: world},
+                store=store,
+                notifier=notifier or Quiet(),
+                clock=VirtualClock(),
+            ).serve(),
+            name=owner,
+        )
+
+    async def word(self) -> None:
+        """Every word to the outside: others may come between, and the dead say nothing more."""
+        await asyncio.sleep(0)
+        if self.dead:
+            await asyncio.Event().wait()
+        await self.woken.wait()
+
+    async def reach(self, when: str, what: str, host: ServerName | None) -> None:
+        """Tell the stage where we are; what it raises happens to us here."""
+        await self.word()
+        try:
+            self.stage.reached(self, when, what, host)
+        except (Killed, Paused) as end:
+            await self.struck(end)
+
+    async def struck(self, end: Killed | Paused) -> None:
+        """Die or stand still."""
+        self.dead = self.dead or isinstance(end, Killed)
+        if isinstance(end, Paused):
+            self.woken.clear()
+        await self.word()
+
+
+class ProcessWorld:
+    """The world as one process reaches it."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._world = process.stage.world
+
+    async def observe(self) -> ClusterObservation:
+        await self._process.word()
+        return await self._world.observe()
+
+    async def check(self, check: Check, *, run: RunId) -> Fact:
+        await self._process.word()
+        return await self._world.check(check, run=run)
+
+    async def perform(self, action: Action, *, key: ActKey, timeout_s: float) -> str:
+        what = f"{key.direction} {key.step}" + (f" (try {key.attempt})" if key.attempt > 1 else "")
+        host = host_of(action)
+        await self._process.reach("before act", what, host)
+        self._process.stage.acting = self._process, what, host
+        try:
+            said = await self._world.perform(action, key=key, timeout_s=timeout_s)
+        except (Killed, Paused) as end:
+            await self._process.struck(end)
+            raise AssertionError("the dead go on") from None
+        await self._process.reach("after act", what, host)
+        return said
+
+    async def receipt(self, action: Action, *, key: ActKey) -> Fact:
+        await self._process.word()
+        return await self._world.receipt(action, key=key)
+
+    async def explain(self, server: ServerName) -> tuple[str, ...]:
+        await self._process.word()
+        return await self._world.explain(server)
+
+    async def highest_epoch(self) -> int:
+        await self._process.word()
+        return await self._world.highest_epoch()
+
+    async def leaders(self) -> tuple[ServerName, ...]:
+        await self._process.word()
+        return await self._world.leaders()
+
+
+class ProcessStore:
+    """The store as one process reaches it."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._store = process.stage.store
+
+    async def propose(self, cluster: ClusterName, run: RunId, event: Event) -> RunId:
+        await self._process.word()
+        return await self._store.propose(cluster, run, event)
+
+    async def active(self, cluster: ClusterName) -> RunId | None:
+        await self._process.word()
+        return await self._store.active(cluster)
+
+    async def events(self, cluster: ClusterName, run: RunId) -> tuple[Event, ...]:
+        await self._process.word()
+        return await self._store.events(cluster, run)
+
+    async def runs(self, cluster: ClusterName, *, limit: int = 20) -> tuple[RunId, ...]:
+        await self._process.word()
+        return await self._store.runs(cluster, limit=limit)
+
+    async def take_lease(
+        self, cluster: ClusterName, run: RunId, *, owner: str, ttl_s: float, above_epoch: int
+    ) -> Lease | LeaseHeld:
+        await self._process.reach("before lease", str(run), None)
+        lease = await self._store.take_lease(cluster, run, owner=owner, ttl_s=ttl_s, above_epoch=above_epoch)
+        await self._process.reach("after lease", str(run), None)
+        return lease
+
+    async def renew_lease(self, lease: Lease, *, ttl_s: float) -> None:
+        await self._process.word()
+        await self._store.renew_lease(lease, ttl_s=ttl_s)
+
+    async def release_lease(self, lease: Lease) -> None:
+        if self._process.dead:
+            raise StoreUnavailable("the dead give nothing back")
+        await self._process.word()
+        await self._store.release_lease(lease)
+
+    async def append(self, lease: Lease, event: Event, *, expected_length: int) -> None:
+        about = getattr(event, "step", "") or getattr(event, "gate", "") or getattr(event, "when", "")
+        what = f"{type(event).__name__} {about}".strip()
+        host = self._process.stage.host_of_step(lease.run, getattr(event, "step", None))
+        await self._process.reach("before append", what, host)
+        await self._store.append(lease, event, expected_length=expected_length)
+        await self._process.reach("after append", what, host)
+
+    async def decide(self, cluster: ClusterName, run: RunId, event: Event, *, expected_length: int) -> None:
+        await self._process.word()
+        await self._store.decide(cluster, run, event, expected_length=expected_length)
+
+    async def wait(self, cluster: ClusterName, run: RunId, *, length: int, timeout_s: float) -> None:
+        await self._process.word()
+        await self._store.wait(cluster, run, length=length, timeout_s=timeout_s)
+
+    async def epoch(self, cluster: ClusterName) -> int:
+        await self._process.word()
+        return await self._store.epoch(cluster)
+
+    async def remember(self, cluster: ClusterName, name: str, value: str) -> None:
+        await self._process.word()
+        await self._store.remember(cluster, name, value)
+
+    async def recall(self, cluster: ClusterName, name: str) -> str | None:
+        await self._process.word()
+        return await self._store.recall(cluster, name)
+
+    async def once(self, key: str, *, ttl_s: float) -> bool:
+        await self._process.word()
+        return await self._store.once(key, ttl_s=ttl_s)

@@ -1,0 +1,225 @@
+"""One play of a story: a world, a store, processes of the bot, and the people who decide."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from recovery.errors import RecoveryError
+from recovery.journal import AwaitPerson, RunState, decide
+from recovery.model import ClusterSpec, RunId, ServerName, ServerSpec
+from recovery.plan import Action
+from recovery.policy import ApprovalPolicy
+from recovery.ports import ActKey, RunStore, World
+from recovery.service import RecoveryService, RunProposed
+from tests.builders.runs import ALICE, BOB, CLUSTER
+from tests.fakes.memory_store import MemoryStore
+from tests.sweeps.points import Point, changes_a_host
+from tests.sweeps.process import Process
+from tests.sweeps.stories import Story
+from tests.sweeps.virtual_time import VirtualClock
+
+LOOK_EVERY_S = 0.5
+PATIENCE_S = 4 * 3600.0
+"""No play of a run takes longer than this; one that does neither ends nor says what it waits for."""
+
+Effects = Counter[tuple[str, str]]
+"""How often each kind of act took effect on each server."""
+
+
+class Choice(Enum):
+    """What a person does about a run that waits."""
+
+    RETRY = "retry"
+    ABORT = "abort"
+    LEAVE = "leave"
+    """The play ends here: the run waits, and says for what."""
+
+
+Person = Callable[["Stage", RunState], Choice]
+Fault = Callable[[Point, "Stage", Process], None]
+
+
+def nothing_happens(point: Point, stage: Stage, process: Process) -> None:
+    """The fault of an undisturbed play."""
+
+
+@dataclass
+class Stage:
+    """Everything that one play needs, and what was seen of it from outside."""
+
+    story: Story
+    fault: Fault = nothing_happens
+    store: MemoryStore = field(init=False)
+    points: list[Point] = field(default_factory=list)
+    processes: list[Process] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    """What may never be, seen while it was."""
+    retries: int = 0
+    aborted: bool = False
+    meanwhile: Callable[[Stage], None] = lambda _stage: None
+    """Called at each look, for what happens after a time."""
+    acting: tuple[Process, str, ServerName | None] | None = None
+    _runs: int = 0
+
+    def __post_init__(self) -> None:
+        self.world = self.story.world()
+        self.store = MemoryStore(monotonic_s=asyncio.get_running_loop().time)
+        self.world.in_act = self._in_act
+        self.ran = {server.name for server in self.world.servers.values() if server.running}
+        """Who ran in the beginning."""
+
+    def service(self, *, world: World, store: RunStore) -> RecoveryService:
+        """The use cases over these ports."""
+        spec = ClusterSpec(CLUSTER, tuple(ServerSpec(s.name, s.address) for s in self.world.servers.values()))
+        return RecoveryService(
+            clusters={CLUSTER: spec},
+            worlds={CLUSTER: world},
+            store=store,
+            approval=ApprovalPolicy(),
+            clock=VirtualClock(),
+            new_id=self._new_id,
+        )
+
+    def _new_id(self) -> RunId:
+        self._runs += 1
+        return RunId(f"r{self._runs}")
+
+    @property
+    def people(self) -> RecoveryService:
+        """The use cases as people reach them, past every fault of the processes."""
+        return self.service(world=self.world, store=self.store)
+
+    def process(self, owner: str) -> Process:
+        """Start a process of the bot."""
+        process = Process(self, owner)
+        self.processes.append(process)
+        return process
+
+    @property
+    def effects(self) -> Effects:
+        """What took effect on the hosts."""
+        return Counter(
+            (type(action).__name__, str(getattr(action, "server", "")))
+            for action, _ in self.world.performed
+            if changes_a_host(action)
+        )
+
+    @property
+    def acts(self) -> list[tuple[Action, ActKey]]:
+        """What took effect, with the key of each try."""
+        return [(action, key) for action, key in self.world.performed if changes_a_host(action)]
+
+    # --- points
+
+    def reached(self, process: Process, when: str, what: str, host: ServerName | None) -> None:
+        """A process is at a point; may raise what happens to it there."""
+        self.look()
+        process.reached += 1
+        point = Point(process.reached, when, what, host)
+        if process is self.processes[0]:
+            self.points.append(point)
+        self.fault(point, self, process)
+
+    def _in_act(self, action: Action, key: ActKey) -> None:
+        del action, key
+        assert self.acting is not None
+        process, what, host = self.acting
+        self.reached(process, "in act", what, host)
+
+    def host_of_step(self, run: RunId, step: str | None) -> ServerName | None:
+        """The first server that a step touches."""
+        del run
+        if step is None:
+            return None
+        return next((ServerName(n) for n in self.world.servers if step.endswith(f"-{n}")), None)
+
+    def look(self) -> None:
+        """Hold what is on the stage against what may never be."""
+        leaders = [server.name for server in self.world.leading()]
+        if len(leaders) > 1:
+            self.problems.append(f"{' and '.join(leaders)} lead at once")
+
+    # --- people
+
+    async def propose(self) -> RunId:
+        """Alice asks for the story's recovery."""
+        answer = await self.people.propose(
+            CLUSTER,
+            by=ALICE,
+            origin="terminal",
+            lost=tuple(ServerName(name) for name in self.story.lost),
+            method=self.story.method,
+        )
+        assert isinstance(answer, RunProposed), f"{self.story}: {answer}"
+        return answer.view.run
+
+    async def state(self, run: RunId) -> RunState:
+        """The run as the store has it."""
+        return (await self.people.show(CLUSTER, run)).state
+
+    async def play(self, person: Person) -> RunState:
+        """Until the run, and each that follows on a void one, has ended or waits; the last one's state."""
+        run = await self.propose()
+        self.process("bot-1")
+        deadline_s = asyncio.get_running_loop().time() + PATIENCE_S
+        state = await self.state(run)
+        while asyncio.get_running_loop().time() < deadline_s:
+            await asyncio.sleep(LOOK_EVERY_S)
+            self.meanwhile(self)
+            self.look()
+            if self.processes[-1].dead:
+                self.process(f"bot-{len(self.processes) + 1}")
+            try:
+                run = await self.store.active(CLUSTER) or run
+                state = await self.state(run)
+                if state.outcome is not None:
+                    if await self.store.active(CLUSTER) is None and not await self._followed(run, state):
+                        return state
+                elif await self._decided(run, state, person) is Choice.LEAVE:
+                    return state
+            except RecoveryError:
+                continue  # Redis is away for people too; they try again.
+        self.problems.append("the run neither ended nor said what it waits for")
+        return state
+
+    async def _followed(self, run: RunId, state: RunState) -> bool:
+        """Whether another run has taken the place of this one, or is about to."""
+        del run
+        if state.outcome is None or state.outcome.value != "void":
+            return False
+        await asyncio.sleep(5.0)
+        return await self.store.active(CLUSTER) is not None
+
+    async def _decided(self, run: RunId, state: RunState, person: Person) -> Choice | None:
+        gate = state.waiting_gate
+        if gate is not None:
+            await self.people.approve(
+                CLUSTER, run, by=BOB, gate=gate.id, digest_prefix=state.digest[:12], typed=gate.typed
+            )
+            return None
+        waits = decide(state, VirtualClock().now_s())
+        if not isinstance(waits, AwaitPerson):
+            return None
+        choice = person(self, state)
+        match choice:
+            case Choice.RETRY:
+                self.retries += 1
+                await self.people.retry(CLUSTER, run, by=BOB)
+            case Choice.ABORT:
+                self.aborted = True
+                await self.people.abort(CLUSTER, run, by=BOB)
+            case Choice.LEAVE:
+                pass
+        return choice
+
+    async def close(self) -> None:
+        """Send everybody home."""
+        for process in self.processes:
+            process.dead = True
+            process.woken.set()
+            process.task.cancel()
+        await asyncio.gather(*(process.task for process in self.processes), return_exceptions=True)

@@ -1,0 +1,77 @@
+"""The broken worlds that make each registered procedure propose itself.
+
+A new procedure is swept by being registered (recovery.procedures.METHODS) and
+by having a story here; the test that every procedure has one fails without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from recovery.model import ServerName
+from recovery.procedures import peers_json, start_stopped
+from recovery.raftentry import LogPosition, Peer
+from tests.builders.runs import CLUSTER
+from tests.fakes.fake_world import FakeServer, FakeWorld, majority_replaced, three_servers
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """One way to get to a plan of a procedure."""
+
+    procedure: str
+    name: str
+    servers: Callable[[], tuple[FakeServer, ...]]
+    lost: tuple[str, ...] = ()
+    method: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.procedure}, {self.name}"
+
+    def world(self) -> FakeWorld:
+        """A fresh world, broken."""
+        return FakeWorld(CLUSTER, self.servers())
+
+
+def two_of_three_stopped() -> tuple[FakeServer, ...]:
+    """s2 and s3 are stopped; nothing is lost."""
+    servers = three_servers()
+    for server in servers[1:]:
+        server.running = False
+    return servers
+
+
+def newest_on_one() -> tuple[FakeServer, ...]:
+    """Of five, s1 and s2 were stopped before the last key, s4 and s5 are gone: s3 alone has it."""
+    names = ("s1", "s2", "s3", "s4", "s5")
+    voters = tuple(Peer(f"{n}-id", f"198.51.100.1{n[1]}:8300", voter=True) for n in names)
+    servers = tuple(
+        FakeServer(
+            name=ServerName(n),
+            address=f"198.51.100.1{n[1]}",
+            node_id=f"{n}-id",
+            voters=voters,
+            last=LogPosition(term=2, index=15),
+            keys=frozenset({"first"}),
+            running=n == "s3",
+            reachable=n not in {"s4", "s5"},
+        )
+        for n in names
+    )
+    for server in servers[2:]:
+        server.last, server.keys = LogPosition(term=3, index=18), frozenset({"first", "last"})
+    return servers
+
+
+STORIES = (
+    Story(start_stopped.NAME, "two of three stopped", two_of_three_stopped),
+    Story(peers_json.NAME, "two of three replaced by blank machines", majority_replaced, lost=("s2", "s3")),
+    Story(
+        peers_json.NAME,
+        "of five the newest entries on one",
+        newest_on_one,
+        lost=("s4", "s5"),
+        method=peers_json.NAME,
+    ),
+)
