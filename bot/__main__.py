@@ -24,6 +24,7 @@ from bot.directory import SlackDirectory
 from bot.handlers import Handlers
 from bot.notifier import SlackNotifier
 from bot.registry import TaskRegistry
+from bot.secret_files import refuse_open_secrets
 from bot.sockets import Sockets
 from bot.talk import Talk, client_for, on_loopback
 from bot.wiring import Core, mentions_of, open_core, rules_of, secrets_of
@@ -74,6 +75,7 @@ async def serve(settings: Settings) -> None:
         raise SettingsProblem(
             f"The settings in {settings.source} have no section slack; nothing was started."
         )
+    refuse_open_secrets(settings.secret_files)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -126,8 +128,8 @@ async def _check_store(core: Core) -> None:
     """Find out now, not at the first click, that the store does not answer or forgets."""
     for cluster in core.service.clusters:
         await core.store.active(cluster)
-    for problem in await core.store.check_persistence():
-        log.warning("redis may forget runs", problem=problem)
+    if problems := await core.store.check_persistence():
+        log.warning("redis may forget runs", problem=" ".join(problems))
 
 
 async def _slack(

@@ -7,8 +7,6 @@ outside is passed in (:class:`Probes`); no secret is in any finding.
 from __future__ import annotations
 
 import asyncio
-import os
-import stat
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from pathlib import Path
 from bot.doctor_hosts import HostTime, Observe, check_hosts
 from bot.doctor_slack import SlackProbe, check_slack
 from bot.finding import Finding, failed, ok, warning
+from bot.secret_files import check_secret_files
 from config.values import PrivateRedis, Settings
 from recovery.errors import RecoveryError, SettingsProblem
 
@@ -59,38 +58,6 @@ async def run_doctor(settings: Settings, probes: Probes) -> list[Finding]:
         *redis,
         *hosts,
     ]
-
-
-def check_secret_files(paths: Sequence[Path]) -> list[Finding]:
-    """Whether each file with a secret is there and readable by this user alone."""
-    return [_check_secret_file(path) for path in paths]
-
-
-def _check_secret_file(path: Path) -> Finding:
-    try:
-        status = path.stat()
-    except OSError as error:
-        return failed(
-            "secrets",
-            str(path),
-            f"cannot be read ({error.strerror})",
-            next_step="Put the file there for the bot's user, mode 0600, or correct its path in the settings.",
-        )
-    if stat.S_IMODE(status.st_mode) & 0o077:
-        return failed(
-            "secrets",
-            str(path),
-            f"other users can reach it (mode {stat.S_IMODE(status.st_mode):04o})",
-            next_step=f"Run: chmod 600 {path}",
-        )
-    if status.st_uid != os.geteuid():
-        return failed(
-            "secrets",
-            str(path),
-            f"belongs to user id {status.st_uid}, and we are {os.geteuid()}",
-            next_step=f"Run the doctor as the bot's user, or: chown $(id -u) {path}",
-        )
-    return ok("secrets", str(path), "readable by this user only")
 
 
 async def _check_redis(

@@ -9,15 +9,27 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import assert_never
+from urllib.parse import unquote, urlsplit
 
 from bot.authz import Grant, Rules
 from bot.thread import Mentions
-from config.values import ClusterSettings, HostMode, PrivateRedis, Settings
+from config.values import (
+    ClusterSettings,
+    HostMode,
+    PrivateRedis,
+    RedisServer,
+    Secret,
+    SentinelRedis,
+    Settings,
+    TlsFiles,
+)
 from recovery.adapters import consul_api
 from recovery.adapters.consul_api import AgentAccess
 from recovery.adapters.host_commands import HostAccess
 from recovery.adapters.private_redis import private_redis
-from recovery.adapters.redis_store import RedisStore, connect
+from recovery.adapters.redis_client import RedisClient, Tls, client_at, client_through_sentinel
+from recovery.adapters.redis_store import RedisStore
 from recovery.adapters.ssh import SshAccess, SshPool
 from recovery.adapters.world import ClusterWorld
 from recovery.model import ClusterName, RunId
@@ -104,16 +116,45 @@ async def open_store(settings: Settings) -> AsyncIterator[RedisStore]:
     redis = settings.redis
     async with AsyncExitStack() as stack:
         if isinstance(redis, PrivateRedis):
-            store = connect(await stack.enter_async_context(private_redis(redis.state_folder)))
+            client = client_at(await stack.enter_async_context(private_redis(redis.state_folder)))
         else:
-            store = connect(
-                redis.url.reveal(),
-                username=redis.username,
-                password=redis.password.reveal() if redis.password is not None else None,
-                tls_ca_file=str(redis.tls_ca_file) if redis.tls_ca_file is not None else None,
-            )
+            client = _redis_client(redis)
+        store = RedisStore(client)
         stack.push_async_callback(store.aclose)
         yield store
+
+
+def _redis_client(redis: RedisServer | SentinelRedis) -> RedisClient:
+    password = _revealed(redis.password)
+    match redis:
+        case RedisServer():
+            return client_at(
+                redis.url.reveal(), username=redis.username, password=password, tls=_tls(redis.tls)
+            )
+        case SentinelRedis():
+            return client_through_sentinel(
+                redis.addresses,
+                redis.master,
+                database=redis.database,
+                username=redis.username,
+                password=password,
+                sentinel_username=redis.sentinel_username,
+                sentinel_password=_revealed(redis.sentinel_password),
+                tls=_tls(redis.tls),
+            )
+        case _:
+            assert_never(redis)
+
+
+def _revealed(secret: Secret | None) -> str | None:
+    return None if secret is None else secret.reveal()
+
+
+def _tls(files: TlsFiles | None) -> Tls | None:
+    if files is None:
+        return None
+    ca, cert, key = (None if path is None else str(path) for path in (files.ca, files.cert, files.key))
+    return Tls(ca_file=ca, cert_file=cert, key_file=key)
 
 
 @asynccontextmanager
@@ -175,15 +216,25 @@ def mentions_of(settings: Settings) -> Mentions:
     return Mentions((*groups, *named), of)
 
 
+def _password_in(url: Secret) -> Secret | None:
+    password = urlsplit(url.reveal()).password
+    return Secret(unquote(password)) if password else None
+
+
 def secrets_of(settings: Settings) -> tuple[str, ...]:
     """Every secret of the settings, so that none is ever logged."""
     known = []
     if settings.slack is not None:
         known += [settings.slack.bot_token, settings.slack.app_token]
-    if not isinstance(settings.redis, PrivateRedis):
-        known.append(settings.redis.url)
-        if settings.redis.password is not None:
-            known.append(settings.redis.password)
+    match settings.redis:
+        case RedisServer(url=url, password=password):
+            known += [secret for secret in (url, _password_in(url), password) if secret is not None]
+        case SentinelRedis(password=password, sentinel_password=other):
+            known += [secret for secret in (password, other) if secret is not None]
+        case PrivateRedis():
+            pass
+        case _:
+            assert_never(settings.redis)
     for cluster in settings.clusters:
         known += [token for token in (cluster.management_token, cluster.agent_recovery_token) if token]
     return tuple(secret.reveal() for secret in known)

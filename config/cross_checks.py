@@ -57,20 +57,44 @@ def _unknown_people(approvals: ApprovalSection, known: list[str]) -> Iterator[st
 
 def _redis(redis: RedisSection) -> Iterator[str]:
     given = redis.model_fields_set
-    if redis.url is None and not redis.private:
-        yield (
-            "redis: neither url nor private is given; write either `url: redis://HOST:6379/0`, or"
-            " `private: true` for a Redis that the bot starts itself (only for a bot on one machine)"
+    ways = [
+        name
+        for name, there in (
+            ("url", redis.url is not None),
+            ("sentinel", redis.sentinel is not None),
+            ("private", redis.private),
         )
-    if redis.url is not None and redis.private:
-        yield "redis: both url and private are given; keep one of them"
+        if there
+    ]
+    if not ways:
+        yield (
+            "redis: neither url nor sentinel nor private is given; write `url: redis://HOST:6379/0`, or"
+            " sentinel with addresses and master, or `private: true` for a Redis that the bot starts itself"
+            " (only for a bot on one machine)"
+        )
+    if len(ways) > 1:
+        yield f"redis: {' and '.join(ways)} are given; keep one of them"
     if redis.private:
-        for key in sorted(given & {"username", "password", "tls_ca_file"}):
+        for key in sorted(given & {"username", "password", *_TLS}):
             yield f"redis.{key}: the private Redis has none (only its user reaches its socket); take it out"
     elif "state_folder" in given:
         yield "redis.state_folder: belongs to the private Redis; take it out, or write private: true"
-    if redis.tls_ca_file and redis.url and not redis.url.reveal().startswith("rediss://"):
-        yield "redis.tls_ca_file: the url does not use TLS; write rediss:// or take it out"
+    else:
+        yield from _redis_tls(redis)
+
+
+_TLS = ("tls_ca_file", "tls_cert_file", "tls_key_file")
+
+
+def _redis_tls(redis: RedisSection) -> Iterator[str]:
+    used = [key for key in _TLS if getattr(redis, key) is not None]
+    if used and redis.url is not None and not redis.url.reveal().startswith("rediss://"):
+        yield f"redis.{used[0]}: the url does not use TLS; write rediss:// or take it out"
+    if used and redis.sentinel is not None and not redis.sentinel.tls:
+        yield f"redis.{used[0]}: sentinel does not use TLS; write tls: true under it or take it out"
+    if (redis.tls_cert_file is None) != (redis.tls_key_file is None):
+        missing = "tls_key_file" if redis.tls_key_file is None else "tls_cert_file"
+        yield f"redis.{missing}: missing; a certificate and its key are given together"
 
 
 def _clusters(clusters: Mapping[str, ClusterSection]) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
+from types import UnionType
 from typing import Any, get_args, get_origin
 
 from pydantic_core import ErrorDetails
@@ -61,11 +62,16 @@ def _inner(shape: Any, part: int | str) -> Any:
     """The shape one step further into the file."""
     if isinstance(shape, type) and issubclass(shape, Section):
         info = shape.model_fields.get(str(part))
-        return None if info is None else info.annotation
+        return None if info is None else _without_none(info.annotation)
     arguments = get_args(shape)
     if get_origin(shape) is dict:
         return arguments[1]
     return arguments[0] if arguments else None
+
+
+def _without_none(shape: Any) -> Any:
+    sections = [part for part in get_args(shape) if isinstance(part, type) and issubclass(part, Section)]
+    return sections[0] if isinstance(shape, UnionType) and sections else shape
 
 
 def _keys_at(shape: Any, place: tuple[int | str, ...]) -> Iterator[str]:

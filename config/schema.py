@@ -59,10 +59,24 @@ def _host(address: str) -> str:
     return address
 
 
+def _host_and_port(address: str) -> str:
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal() or not 1 <= int(port) <= 65535:
+        raise ValueError("has no port; Sentinel's own is 26379")
+    _host(host.removeprefix("[").removesuffix("]"))
+    return address
+
+
 def _absolute(path: Path) -> Path:
     if not path.is_absolute():
         raise ValueError("is not an absolute path")
     return path
+
+
+def _some(values: tuple[str, ...]) -> tuple[str, ...]:
+    if not values:
+        raise ValueError("is empty")
+    return values
 
 
 def _several(value: Any) -> Any:
@@ -144,6 +158,7 @@ Name = Annotated[
     ),
 ]
 Address = Annotated[str, AfterValidator(_host)]
+AddressWithPort = Annotated[str, AfterValidator(_host_and_port)]
 SlackUser = Annotated[str, _matching(r"[UW][A-Z0-9]+", "is not the id of a Slack user")]
 SlackGroup = Annotated[str, _matching(r"S[A-Z0-9]+", "is not the id of a Slack user group (not its handle)")]
 SlackTeam = Annotated[str, _matching(r"[TE][A-Z0-9]+", "is not the id of a Slack workspace")]
@@ -214,14 +229,38 @@ class SlackSection(Section):
     channel: Channel | None = Field(default=None, description="the id of the default channel, C...")
 
 
+class SentinelSection(Section):
+    """The Sentinels that know which Redis is the master."""
+
+    addresses: Annotated[tuple[AddressWithPort, ...], AfterValidator(_some), BeforeValidator(_several)] = (
+        Field(description="a list of the Sentinels, each as HOST:26379")
+    )
+    master: Annotated[str, Field(min_length=1)] = Field(
+        description="the name that the Sentinels give the master, like mymaster"
+    )
+    username: str | None = Field(default=None, description="the user of the Sentinels, or leave it out")
+    password: Token | None = Field(default=None, description="password_file or password_env")
+    database: Annotated[int, Field(ge=0)] = Field(default=0, description="the number of the database")
+    tls: bool = Field(default=False, description="true where Sentinels and Redis speak TLS")
+
+
 class RedisSection(Section):
     """Where lock and journal are kept."""
 
     url: RedisUrl | None = Field(default=None, description="redis://HOST:6379/0 (or url_file, url_env)")
     username: str | None = Field(default=None, description="the name of the Redis user, or leave it out")
     password: Token | None = Field(default=None, description="password_file or password_env")
+    sentinel: SentinelSection | None = Field(
+        default=None, description="addresses and master of the Sentinels, instead of url"
+    )
     tls_ca_file: AbsolutePath | None = Field(
         default=None, description="the path of the CA certificate, for rediss://"
+    )
+    tls_cert_file: AbsolutePath | None = Field(
+        default=None, description="the path of our own certificate, where Redis asks for one"
+    )
+    tls_key_file: AbsolutePath | None = Field(
+        default=None, description="the path of the key of tls_cert_file"
     )
     private: bool = Field(
         default=False, description="true for a Redis that the bot starts itself, else leave it out"

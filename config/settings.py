@@ -32,9 +32,11 @@ from config.values import (
     PersonSettings,
     PrivateRedis,
     RedisServer,
+    SentinelRedis,
     Settings,
     SlackSettings,
     SshSettings,
+    TlsFiles,
 )
 from recovery.errors import SettingsProblem
 from recovery.model import ClusterName, Person, ServerName, ServerSpec
@@ -48,7 +50,8 @@ _REQUIRED = {
     "slack": "missing; write bot_token_file and app_token_file of the Slack app under it",
     "redis": (
         "missing; the bot keeps its lock and journal in Redis: write either `url: redis://HOST:6379/0` under"
-        " it, or `private: true` for one that the bot starts itself (only for a bot on one machine)"
+        " it, or `sentinel`, or `private: true` for one that the bot starts itself (only for a bot on one"
+        " machine)"
     ),
     "ssh": "missing; write user, key_file and known_hosts_file under it",
     "clusters": "missing; write each cluster's name under it, with its servers",
@@ -170,7 +173,9 @@ def _values(parsed: Mapping[str, Any], *, source: Path, sources: Sources) -> Set
         ),
         approvals=_approvals(parsed.get("approvals", ApprovalSection()), people),
         clusters=tuple(_cluster(name, section) for name, section in clusters.items()),
-        secret_files=tuple(dict.fromkeys((*inline, *sources.files, ssh.key_file))),
+        secret_files=tuple(
+            dict.fromkeys((*inline, *sources.files, *_redis_keys(parsed["redis"]), ssh.key_file))
+        ),
     )
 
 
@@ -186,15 +191,37 @@ def _slack(section: SlackSection | None) -> SlackSettings | None:
     )
 
 
-def _redis(section: RedisSection) -> RedisServer | PrivateRedis:
-    if section.url is None:
-        return PrivateRedis(state_folder=section.state_folder)
-    return RedisServer(
-        url=section.url,
-        username=section.username,
-        password=section.password,
-        tls_ca_file=section.tls_ca_file,
-    )
+def _redis(section: RedisSection) -> RedisServer | SentinelRedis | PrivateRedis:
+    files = TlsFiles(ca=section.tls_ca_file, cert=section.tls_cert_file, key=section.tls_key_file)
+    if section.url is not None:
+        return RedisServer(
+            url=section.url,
+            username=section.username,
+            password=section.password,
+            tls=files if files != TlsFiles() else None,
+        )
+    if section.sentinel is not None:
+        sentinel = section.sentinel
+        return SentinelRedis(
+            addresses=tuple(_host_and_port(address) for address in sentinel.addresses),
+            master=sentinel.master,
+            database=sentinel.database,
+            username=section.username,
+            password=section.password,
+            sentinel_username=sentinel.username,
+            sentinel_password=sentinel.password,
+            tls=files if sentinel.tls else None,
+        )
+    return PrivateRedis(state_folder=section.state_folder)
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _redis_keys(section: RedisSection) -> tuple[Path, ...]:
+    return (section.tls_key_file,) if section.tls_key_file is not None else ()
 
 
 def _approvals(section: ApprovalSection, people: tuple[PersonSection, ...]) -> ApprovalSettings:

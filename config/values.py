@@ -53,6 +53,15 @@ class SlackSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TlsFiles:
+    """PEM files for TLS; None each where the machine's authorities do, or no certificate is asked for."""
+
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RedisServer:
     """A Redis that somebody else runs."""
 
@@ -60,7 +69,23 @@ class RedisServer:
     """With a password in it, perhaps."""
     username: str | None
     password: Secret | None
-    tls_ca_file: Path | None
+    tls: TlsFiles | None
+    """None where the URL says everything about TLS, or there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentinelRedis:
+    """The Redis that Sentinels call the master."""
+
+    addresses: tuple[tuple[str, int], ...]
+    master: str
+    database: int
+    username: str | None
+    password: Secret | None
+    sentinel_username: str | None
+    sentinel_password: Secret | None
+    tls: TlsFiles | None
+    """None: no TLS, neither with the Sentinels nor with Redis."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +175,7 @@ class Settings:
     source: Path
     slack: SlackSettings | None
     """None where the caller did not ask for it: a terminal has to work while Slack's tokens do not."""
-    redis: RedisServer | PrivateRedis
+    redis: RedisServer | SentinelRedis | PrivateRedis
     ssh: SshSettings
     people: tuple[PersonSettings, ...]
     approvals: ApprovalSettings

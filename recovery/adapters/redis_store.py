@@ -11,8 +11,10 @@ lie on one node, so that one script may touch them together):
     consul-recovery:{prod}:memo:NAME  string
     consul-recovery:once:KEY          string; expires
 
-This module is the only importer of redis. Whatever redis raises leaves it as
+Whatever redis raises leaves this module as
 :class:`recovery.errors.StoreUnavailable`, in one sentence without the password.
+A write whose answer was lost is in doubt; it is sent again, and the script
+knows by the journal's length and last line whether it was written.
 """
 
 from __future__ import annotations
@@ -21,16 +23,13 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 from redis import exceptions
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialBackoff
 
-from recovery.adapters import redis_scripts
+from recovery.adapters import durability, redis_scripts
+from recovery.adapters.redis_client import RedisClient, Tls, client_at, explain
 from recovery.codec import decode_event, encode_event
-from recovery.errors import IllegalEvent, LeaseLost, OutOfDate, SettingsProblem, StoreUnavailable
+from recovery.errors import IllegalEvent, LeaseLost, OutOfDate, StoreUnavailable
 from recovery.journal import Ended, Event
 from recovery.model import ClusterName, RunId
 from recovery.ports import Lease, LeaseHeld
@@ -42,61 +41,25 @@ Looking instead of subscribing: a message lost with its connection would be an
 approval that nobody sees, and one LLEN every 0.2 s costs Redis nothing.
 """
 
-_SOCKET_TIMEOUT_S = 2.0
-_AGAIN = 2
-"""How often a call is sent again; the scripts know their own earlier success.
-
-All tries together stay below the life of a lease (recovery.engine), so that a
-driver that cannot renew it learns that before somebody else takes over.
+_DEADLINE_S = 6.0
+"""For one call with all its tries. The driver renews after a third of a lease's life (recovery.engine,
+LEASE_TTL_S / 3), and has to learn that it cannot before somebody else may take over: 3.3 s + 6 s < 10 s.
 """
 
 
 def connect(
-    url: str, *, username: str | None = None, password: str | None = None, tls_ca_file: str | None = None
+    url: str, *, username: str | None = None, password: str | None = None, tls: Tls | None = None
 ) -> RedisStore:
-    """Make a store for ``redis://``, ``rediss://`` (TLS) or ``unix://``; nothing is sent yet.
-
-    A user and a password may stand in the URL or beside it. SettingsProblem if the URL is none.
-    """
-    options: dict[str, Any] = {}
-    if username is not None:
-        options["username"] = username
-    if password is not None:
-        options["password"] = password
-    if tls_ca_file is not None:
-        options["ssl_ca_certs"] = tls_ca_file
-    try:
-        client = Redis.from_url(
-            url,
-            socket_timeout=_SOCKET_TIMEOUT_S,
-            socket_connect_timeout=_SOCKET_TIMEOUT_S,
-            retry=Retry(ExponentialBackoff(cap=0.5, base=0.1), _AGAIN),
-            **options,
-        )
-        address = _address(url)
-    except ValueError:
-        # The text of the error may hold a part of the password.
-        raise SettingsProblem(
-            "The Redis URL cannot be read. Write redis://HOST:6379/0, rediss:// for TLS, or"
-            " unix:///PATH, with the characters /, @ and : of a password as %2F, %40 and %3A."
-        ) from None
-    return RedisStore(client, address=address)
-
-
-def _address(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme == "unix":
-        return parts.path
-    return f"{parts.hostname or 'localhost'}:{parts.port or 6379}"
+    """Make a store for one address; nothing is sent yet. SettingsProblem as of `redis_client.client_at`."""
+    return RedisStore(client_at(url, username=username, password=password, tls=tls))
 
 
 class RedisStore:
     """The run store. One for a process; safe to use from many tasks."""
 
-    def __init__(self, client: Redis, *, address: str) -> None:
-        self._client = client
-        self._address = address
-        """For messages: host and port or a path, never a password."""
+    def __init__(self, way: RedisClient) -> None:
+        self._way = way
+        client = self._client = way.redis
         self._propose = client.register_script(redis_scripts.PROPOSE)
         self._take_lease = client.register_script(redis_scripts.TAKE_LEASE)
         self._renew_lease = client.register_script(redis_scripts.RENEW_LEASE)
@@ -107,7 +70,7 @@ class RedisStore:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        await self._way.aclose()
 
     async def propose(self, cluster: ClusterName, run: RunId, event: Event) -> RunId:
         """Take the lock and write the first event, or give the run that has the lock."""
@@ -261,30 +224,20 @@ class RedisStore:
         https://redis.io/docs/latest/operate/oss_and_stack/management/persistence/
         """
         info = await self._ask(self._client.info, undone="its settings were not read")
-        warnings = []
-        if info.get("role") == "slave":
-            warnings.append(
-                f"Redis at {self._address} is a replica and takes no writes: set redis.url to the primary."
-            )
-        if not info.get("aof_enabled"):
-            warnings.append(
-                f"Redis at {self._address} has appendonly off, so a restart of Redis forgets the run that"
-                f" is going on{await self._snapshots()}: set `appendonly yes`."
-            )
-        policy = str(info.get("maxmemory_policy", "noeviction"))
-        if policy != "noeviction" and info.get("maxmemory"):
-            warnings.append(
-                f"Redis at {self._address} may throw our keys away when its memory is full"
-                f" (maxmemory-policy {policy}): set `maxmemory-policy noeviction`, or give the bot its own."
-            )
-        return warnings
+        return durability.warnings(self._way.name, info, await self._settings())
 
-    async def _snapshots(self) -> str:
+    async def _settings(self) -> dict[str, str] | None:
+        """What CONFIG GET says; None where it is not allowed, as a hosted Redis often has it."""
+        found: dict[str, str] = {}
         try:
-            save = (await self._client.config_get("save")).get("save", "")
-        except exceptions.RedisError:
-            return ""  # A hosted Redis often forbids CONFIG; the sentence is true without this part.
-        return f" since its last snapshot (save {save})" if save else ", and it saves no snapshots either"
+            async with asyncio.timeout(_DEADLINE_S):
+                # One by one: Redis before 7 takes one name a call.
+                for name in durability.SETTINGS:
+                    answer = await self._client.config_get(name)
+                    found[name] = str(answer.get(name, ""))
+        except (exceptions.RedisError, OSError):
+            return None
+        return found
 
     async def _run(
         self,
@@ -299,10 +252,11 @@ class RedisStore:
 
     async def _ask(self, call: Callable[[], Awaitable[Any] | Any], *, undone: str) -> Any:
         try:
-            return await call()
+            async with asyncio.timeout(_DEADLINE_S):
+                return await call()
         except (exceptions.RedisError, OSError) as error:
-            happened, next_step = _explain(error)
-            raise StoreUnavailable(f"Redis at {self._address} {happened}; {undone}. {next_step}") from None
+            happened, next_step = explain(error, certificate_missing=self._way.certificate_missing)
+            raise StoreUnavailable(f"{self._way.name} {happened}; {undone}. {next_step}") from None
 
 
 def _key(cluster: ClusterName, rest: str) -> str:
@@ -331,45 +285,3 @@ def _check_written(answer: Sequence[str], run: RunId, *, expected_length: int) -
             f"Run {run} has gone on since it was read ({answer[1]} events, not {expected_length})."
             " Nothing was recorded; look at it again."
         )
-
-
-def _explain(error: Exception) -> tuple[str, str]:
-    """Say what happened and what to do next. The texts of redis stay here: they may hold what was sent."""
-    # A connection that failed while logging in is a ConnectionError around the true reason.
-    while isinstance(error, exceptions.ConnectionError) and isinstance(
-        error.__cause__, exceptions.RedisError
-    ):
-        error = error.__cause__
-    match error:
-        case exceptions.AuthenticationError() | exceptions.AuthenticationWrongNumberOfArgsError():
-            return (
-                "does not accept our user or password",
-                "Correct redis.username and redis.password_file in the settings.",
-            )
-        case exceptions.NoPermissionError():
-            return (
-                "does not allow our user to do this",
-                "Give that user `~consul-recovery:* +@read +@write +@scripting +@connection +info`.",
-            )
-        case exceptions.ReadOnlyError():
-            return "is a replica and takes no writes", "Set redis.url in the settings to the primary."
-        case exceptions.BusyLoadingError():
-            return "is still loading its data", "Try again in a moment."
-        case exceptions.OutOfMemoryError():
-            return "has no memory left", "Give it more memory (maxmemory), then try again."
-        case exceptions.TimeoutError() | TimeoutError():
-            return (
-                f"gave no answer within {_SOCKET_TIMEOUT_S:.0f} s",
-                "If it was only slow the change may have been made after all: ask for the status first.",
-            )
-        case exceptions.ConnectionError() | OSError():
-            return (
-                "cannot be reached",
-                "Check that Redis runs and that this machine reaches it, then ask for the status.",
-            )
-        case _ if str(error).startswith("MISCONF"):
-            return "cannot write to its disk", "Free space on its disk, then try again."
-        case _ if str(error).startswith("NOAUTH"):
-            return "asks for a password", "Set redis.password_file in the settings."
-        case _:
-            return f"refused ({type(error).__name__})", "Read the log of Redis, then try again."

@@ -1,19 +1,24 @@
 """What only the store in Redis has: its faults as sentences, its warnings, its private server."""
 
+import asyncio
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from redis import exceptions
 
 from lab.root import ensure_root
 from recovery.adapters.private_redis import private_redis
-from recovery.adapters.redis_store import RedisStore, connect
+from recovery.adapters.redis_client import RIGHTS
+from recovery.adapters.redis_store import _DEADLINE_S, RedisStore, connect
+from recovery.engine import LEASE_TTL_S
 from recovery.errors import SettingsProblem, StoreUnavailable, UnknownKind
 from recovery.model import ClusterName, RunId
+from recovery.ports import Lease
 from tests.contract.redis_server import DURABLE, running_redis
-from tests.contract.runs import ABORTED, proposed
+from tests.contract.runs import ABORTED, ENDED, proposed
 
 PROD = ClusterName("prod")
 R1 = RunId("r1")
@@ -22,6 +27,11 @@ PASSWORD = "correct-horse/battery"
 
 def _text(key: bytes | str) -> str:
     return key if isinstance(key, str) else key.decode()
+
+
+async def tell(store: RedisStore, *command: str) -> None:
+    """Send a command of Redis as this store's user."""
+    await store._client.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture
@@ -81,29 +91,35 @@ def test_a_broken_url_is_refused_without_showing_it(url: str) -> None:
 async def test_a_user_without_rights_is_told_which_rights_it_needs(redis_socket: Path) -> None:
     """With exactly the rights that the message names an ACL user can do everything, with fewer it is told so."""
     admin = connect(f"unix://{redis_socket}")
-    rights = "~consul-recovery:* +@read +@write +@scripting +@connection +info"
-    await admin._client.acl_setuser(
-        "poor", enabled=True, passwords=["+pw"], keys=["consul-recovery:*"], commands=["+get"]
-    )
-    keys, *allowed = rights.split()
-    await admin._client.acl_setuser(
-        "bot",
-        enabled=True,
-        passwords=["+pw"],
-        keys=[keys.removeprefix("~")],
-        categories=[right for right in allowed if right.startswith("+@")],
-        commands=[right for right in allowed if not right.startswith("+@")],
-    )
+    await tell(admin, "ACL", "SETUSER", "poor", "on", ">pw", "~consul-recovery:*", "+get")
+    await tell(admin, "ACL", "SETUSER", "bot", "on", ">pw", *RIGHTS.split())
     cluster = ClusterName("acl")
     poor = connect(f"unix://{redis_socket}", username="poor", password="pw")
     with pytest.raises(StoreUnavailable, match="does not allow our user") as caught:
         await poor.propose(cluster, R1, proposed(cluster))
-    assert rights in str(caught.value)
-    bot = connect(f"unix://{redis_socket}", username="bot", password="pw")
+    assert RIGHTS in str(caught.value)
+    # A Redis that knows our scripts already would not ask for the right to load them.
+    await admin._client.script_flush()
+    bot = connect(f"unix://{redis_socket}?db=1", username="bot", password="pw")
     assert await bot.propose(cluster, R1, proposed(cluster)) == R1
+    assert await bot.active(cluster) == R1
     assert await bot.runs(cluster) == (R1,)
     assert await bot.once("acl", ttl_s=60)
+    await bot.remember(cluster, "card", "C1")
+    assert await bot.recall(cluster, "card") == "C1"
+    lease = await bot.take_lease(cluster, R1, owner="bot-1", ttl_s=60, above_epoch=0)
+    assert isinstance(lease, Lease)
+    await bot.renew_lease(lease, ttl_s=60)
+    await bot.decide(cluster, R1, ABORTED, expected_length=1)
+    await bot.wait(cluster, R1, length=1, timeout_s=1)
+    await bot.append(lease, ENDED, expected_length=2)
+    await bot.release_lease(lease)
+    assert await bot.epoch(cluster) == 1
+    assert len(await bot.events(cluster, R1)) == 3
     assert await bot.check_persistence() == []
+    for forbidden in (("FLUSHALL",), ("SET", "other", "1"), ("CONFIG", "SET", "save", "")):
+        with pytest.raises(exceptions.NoPermissionError):
+            await tell(bot, *forbidden)
     for store in (admin, poor, bot):
         await store.aclose()
 
@@ -185,6 +201,50 @@ async def test_a_durable_redis_has_no_warnings(redis_socket: Path) -> None:
     """With appendonly on and no eviction there is nothing to warn of."""
     store = connect(f"unix://{redis_socket}")
     assert await store.check_persistence() == []
+    await store.aclose()
+
+
+async def test_a_redis_that_hides_its_settings_is_said_to(redis_socket: Path) -> None:
+    """Where CONFIG is not allowed, as with a hosted Redis, it is said what could not be checked."""
+    admin = connect(f"unix://{redis_socket}")
+    rights = [right for right in RIGHTS.split() if right != "+config|get"]
+    await tell(admin, "ACL", "SETUSER", "hosted", "on", ">pw", *rights)
+    hosted = connect(f"unix://{redis_socket}", username="hosted", password="pw")
+    (warning,) = await hosted.check_persistence()
+    assert "could not be checked" in warning
+    assert "`appendfsync always`" in warning
+    for store in (admin, hosted):
+        await store.aclose()
+
+
+@pytest.mark.parametrize(
+    ("fsync", "told"),
+    [("everysec", "the last second of a run"), ("no", "half minute, perhaps more, of a run")],
+)
+async def test_a_redis_that_answers_before_it_has_written_is_warned_of(fsync: str, told: str) -> None:
+    """Appended but not on the disk yet: what a dead machine forgets is said."""
+    with running_redis("--appendonly", "yes", "--appendfsync", fsync) as path:
+        store = connect(f"unix://{path}")
+        (warning,) = await store.check_persistence()
+        await store.aclose()
+    assert told in warning
+    assert "`appendfsync always`" in warning
+
+
+async def test_a_call_ends_before_somebody_else_may_take_over(redis_socket: Path) -> None:
+    """A Redis that takes everything and answers nothing is given up while the driver still has its lease."""
+    store = connect(f"unix://{redis_socket}")
+    longest_s = _DEADLINE_S + LEASE_TTL_S / 3
+
+    async def never(*_: object, **__: object) -> None:
+        await asyncio.Event().wait()
+
+    assert longest_s < LEASE_TTL_S
+    store._client.get = never  # type: ignore[method-assign]
+    began_s = asyncio.get_running_loop().time()
+    with pytest.raises(StoreUnavailable, match="gave no answer in time; the run was not looked up"):
+        await store.active(PROD)
+    assert asyncio.get_running_loop().time() - began_s < LEASE_TTL_S
     await store.aclose()
 
 

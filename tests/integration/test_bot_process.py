@@ -35,7 +35,9 @@ def settings(folder: Path, slack: LocalSlack, redis: str, *, bot: str = "", app:
     """A settings file whose two servers do not answer."""
     (folder / "known_hosts").touch()
     (folder / "key").write_text("no key")
+    (folder / "key").chmod(0o600)
     path = folder / "settings.yaml"
+    path.touch(mode=0o600)
     path.write_text(
         f"""
 slack: {{bot_token: {bot or slack.bot_token}, app_token: {app or slack.app_token}, api_url: "{slack.api_url}"}}

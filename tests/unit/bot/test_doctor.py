@@ -11,9 +11,10 @@ import yaml
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_slack_response import AsyncSlackResponse
 
-from bot.doctor import Probes, check_secret_files, run_doctor, settings_refused
+from bot.doctor import Probes, run_doctor, settings_refused
 from bot.doctor_slack import NEEDED_SCOPES
 from bot.finding import Finding, Verdict, exit_code, render_json, render_text
+from bot.secret_files import check_secret_files, refuse_open_secrets
 from config.settings import parse_settings
 from config.values import Settings
 from recovery.errors import HostUnreachable, SettingsProblem, StoreUnavailable
@@ -215,6 +216,21 @@ def test_a_file_open_to_others_fails(tmp_path: Path, mode: int) -> None:
     finding = only(check_secret_files([path]))
     assert finding.verdict is Verdict.FAILED
     assert finding.next_step == f"Run: chmod 600 {path}"
+
+
+def test_the_bot_does_not_start_on_open_secrets(tmp_path: Path) -> None:
+    """Every open or missing file is named at the start, with its cure; closed ones are not."""
+    shut, wide = tmp_path / "shut", tmp_path / "wide"
+    for path, mode in ((shut, 0o600), (wide, 0o644)):
+        path.write_text("hunter2")
+        path.chmod(mode)
+    refuse_open_secrets([shut])
+    with pytest.raises(SettingsProblem) as caught:
+        refuse_open_secrets([shut, wide, tmp_path / "none"])
+    assert f"Run: chmod 600 {wide}" in str(caught.value)
+    assert "No such file" in str(caught.value)
+    assert str(shut) not in str(caught.value)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_a_missing_file_fails(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from config.settings import DEFAULT_PATH, load_settings, parse_settings, settings_path
-from config.values import HostMode, PrivateRedis, RedisServer, Secret, Settings
+from config.values import HostMode, PrivateRedis, RedisServer, Secret, SentinelRedis, Settings, TlsFiles
+from recovery.adapters.redis_client import RIGHTS
 from recovery.errors import SettingsProblem
 from recovery.model import ClusterName, ClusterSpec, ServerName, ServerSpec
 from recovery.policy import ApprovalPolicy, GateMode
@@ -161,6 +162,49 @@ def test_the_example_is_good_once_its_files_are_there(tmp_path: Path) -> None:
     ]
 
 
+def example_without_sentinel(example: str) -> str:
+    return re.sub(r"^  # sentinel:\n(  #   .*\n)+", "", example, flags=re.MULTILINE)
+
+
+def test_the_example_shows_sentinel_as_it_is_written(tmp_path: Path) -> None:
+    """The commented lines about Sentinel, written instead of the url, are good settings."""
+    (tmp_path / "sentinel-password").write_text("p")
+    example = Path("config/settings.example.yaml").read_text()
+    block = re.search(r"^  # sentinel:\n(  #   .*\n)+", example, flags=re.MULTILINE)
+    assert block is not None
+    section = yaml.safe_load(re.sub(r"^  # ?", "", block[0], flags=re.MULTILINE))
+    shown = yaml.safe_dump(section).replace("/etc/consul-recovery/", f"{tmp_path}/")
+    redis = parse(changed("redis", yaml.safe_load(shown))).redis
+    assert isinstance(redis, SentinelRedis)
+    assert redis.addresses == (("10.20.0.5", 26379), ("10.20.0.6", 26379), ("10.20.0.7", 26379))
+    assert (redis.master, redis.sentinel_password, redis.tls) == ("mymaster", Secret("p"), None)
+
+
+def test_the_example_names_the_rights_that_the_bot_needs() -> None:
+    """An operator who copies the rights from the example gives exactly those that the messages name."""
+    example = Path("config/settings.example.yaml").read_text()
+    assert RIGHTS in re.sub(r"\n#\s+", " ", example)
+
+
+def test_sentinel_has_its_own_password_and_shares_the_tls_files(tmp_path: Path) -> None:
+    """The password of Redis and that of the Sentinels are two; the key of our certificate is a secret file."""
+    key = tmp_path / "key"
+    redis = {
+        "sentinel": {"addresses": ["[::1]:26379"], "master": "m", "password_env": "APP", "tls": True},
+        "password": "redis-hunter2",
+        "tls_cert_file": "/c",
+        "tls_key_file": str(key),
+    }
+    settings = parse(changed("redis", redis))
+    assert isinstance(settings.redis, SentinelRedis)
+    assert settings.redis.addresses == (("::1", 26379),)
+    assert settings.redis.password == Secret("redis-hunter2")
+    assert settings.redis.sentinel_password == Secret("xapp-app-secret")
+    assert settings.redis.tls == TlsFiles(cert=Path("/c"), key=key)
+    assert key in settings.secret_files
+    assert "hunter2" not in repr(settings)
+
+
 def test_every_setting_that_the_example_shows_as_a_choice_is_one(tmp_path: Path) -> None:
     """The commented lines of the example parse too, with the two ways of Redis apart."""
     example = Path("config/settings.example.yaml").read_text()
@@ -174,7 +218,10 @@ def test_every_setting_that_the_example_shows_as_a_choice_is_one(tmp_path: Path)
         (tmp_path / name).write_text(secret)
     example = example.replace("/etc/consul-recovery/", f"{tmp_path}/").replace("redis://", "rediss://")
     shown = re.sub(
-        r"^(\s*)# (?=(  )?\w+(_file)?: )(?!private|state_folder)", r"\1", example, flags=re.MULTILINE
+        r"^(\s*)# (?=(  )?\w+(_file)?: )(?!private|state_folder)",
+        r"\1",
+        example_without_sentinel(example),
+        flags=re.MULTILINE,
     )
     shown = shown.replace("scheme: http ", "scheme: https ").replace("scheme: http\n", "scheme: https\n")
     settings = parse(shown)
@@ -419,6 +466,15 @@ def test_without_redis_both_choices_are_told(section: object) -> None:
         ({"url": "redis://h", "state_folder": "/x"}, "redis.state_folder"),
         ({"private": True, "username": "bot"}, "redis.username"),
         ({"url": "redis://h", "tls_ca_file": "/ca"}, "redis.tls_ca_file"),
+        ({"url": "rediss://h", "tls_cert_file": "/c"}, "redis.tls_key_file"),
+        ({"url": "redis://h", "sentinel": {"addresses": ["h:1"], "master": "m"}}, "redis"),
+        ({"sentinel": {"addresses": ["h:1"], "master": "m"}, "tls_ca_file": "/ca"}, "redis.tls_ca_file"),
+        ({"sentinel": {"addresses": ["h"], "master": "m"}}, "redis.sentinel.addresses.0"),
+        (
+            {"sentinel": {"addresses": ["redis.service.consul:26379"], "master": "m"}},
+            "redis.sentinel.addresses.0",
+        ),
+        ({"sentinel": {"addresses": [], "master": "m"}}, "redis.sentinel.addresses"),
     ],
 )
 def test_settings_of_redis_that_contradict_each_other_are_refused(section: object, place: str) -> None:
