@@ -160,7 +160,11 @@ class Driver:
         now_s = self._clock.now_s()
         match command:
             case OpenGate(gate=gate):
-                await self._record(GateOpened(at_s=now_s, gate=gate.id, findings=self._state.confirmed))
+                # Before people are asked: it costs nobody a wait while the cluster is down and the plan approved.
+                await self._note_catalogue_before()
+                await self._record(
+                    GateOpened(at_s=self._clock.now_s(), gate=gate.id, findings=self._state.confirmed)
+                )
             case AwaitApproval(deadline_s=deadline_s):
                 await self._wait(min(5.0, max(0.0, deadline_s - now_s)))
             case AwaitPerson():
@@ -189,8 +193,8 @@ class Driver:
 
     async def _execute_together(self, steps: Sequence[tuple[Step, int]]) -> None:
         """Perform neighbours at the same time; the fault of one does not cut off the others."""
-        if self._state.before is None and any(step.risk is not Risk.READ_ONLY for step, _ in steps):
-            await self._note_catalogue("before")
+        if any(step.risk is not Risk.READ_ONLY for step, _ in steps):
+            await self._note_catalogue_before()
         outcomes = await asyncio.gather(
             *(self._execute(step, attempt) for step, attempt in steps), return_exceptions=True
         )
@@ -359,6 +363,10 @@ class Driver:
             ):
                 return facts
             await self._clock.sleep(POLL_S)
+
+    async def _note_catalogue_before(self) -> None:
+        if self._state.before is None:
+            await self._note_catalogue("before")
 
     async def _note_catalogue(self, when: str) -> None:
         observation = await self._world.observe()

@@ -45,8 +45,8 @@ class Answer(Protocol):
 class Runner(Protocol):
     """Runs one command on a host with these bytes on its stdin (see SshPool.run for the errors)."""
 
-    async def run(self, host: str, command: str, *, stdin: bytes, timeout_s: float) -> Answer:
-        """Run it to its end."""
+    async def run(self, host: str, command: str, *, stdin: bytes, timeout_s: float, patient: bool) -> Answer:
+        """Run it to its end; not patient: a failure to connect some seconds ago is an answer."""
         ...
 
 
@@ -205,7 +205,7 @@ class Host:
 
     async def receipt(self, key: ActKey) -> bool:
         """Tell whether the host has a receipt for this try."""
-        lines = await self._read("receipt", key.run, key.step, str(key.attempt), key.direction)
+        lines = await self._read("receipt", key.run, key.step, str(key.attempt), key.direction, patient=True)
         return lines.text("receipt") == "done"
 
     async def archive(self, run: str) -> Archive:
@@ -224,19 +224,27 @@ class Host:
             (key.run, key.step, str(key.attempt), key.direction, key.owner, str(key.epoch), *extra),
             payload=payload,
             timeout_s=timeout_s,
+            patient=True,
         )
         evidence = lines.text("evidence")
         return f"done before: {evidence}" if lines.has("skipped") else evidence
 
     async def _read(
-        self, verb: str, *arguments: str, payload: str = "", timeout_s: float = _READ_TIMEOUT_S
+        self,
+        verb: str,
+        *arguments: str,
+        payload: str = "",
+        timeout_s: float = _READ_TIMEOUT_S,
+        patient: bool = False,
     ) -> Lines:
         try:
-            return await self._call(verb, arguments, payload=payload, timeout_s=timeout_s)
+            return await self._call(verb, arguments, payload=payload, timeout_s=timeout_s, patient=patient)
         except InDoubt as doubt:
             raise HostUnreachable(f"It was only a look ({verb}), nothing was changed. {doubt}") from None
 
-    async def _call(self, verb: str, arguments: tuple[str, ...], *, payload: str, timeout_s: float) -> Lines:
+    async def _call(
+        self, verb: str, arguments: tuple[str, ...], *, payload: str, timeout_s: float, patient: bool
+    ) -> Lines:
         words = (verb, self._access.unit, *arguments)
         sudo = "" if self._access.user == "root" else "sudo -n "
         if self._access.installed:
@@ -245,7 +253,9 @@ class Host:
         else:
             command = f"{sudo}/bin/sh -s"
             stdin = f"set -- {shlex.join(words)}\nPAYLOAD={shlex.quote(payload)}\n".encode() + self._script
-        answer = await self._runner.run(self.address, command, stdin=stdin, timeout_s=timeout_s)
+        answer = await self._runner.run(
+            self.address, command, stdin=stdin, timeout_s=timeout_s, patient=patient
+        )
         if answer.status != 0:
             raise self._fault(verb, answer)
         return parse_lines(answer.stdout)

@@ -12,13 +12,21 @@ import logging
 import shutil
 import socket
 import tempfile
+import time
 from pathlib import Path
-from typing import NoReturn, TypeGuard
+from typing import Final, NoReturn, TypeGuard
 
 import asyncssh
 import msgspec
 
 from recovery.errors import HostUnreachable, InDoubt
+
+_STILL_GONE_S: Final = 10.0
+"""How long a failure to connect answers those who only look, while the next attempt is under way.
+
+A look at a host that is gone would cost the whole connect timeout each time, and a run looks many times. It is
+twice the attempt's own length, so while somebody keeps asking the answer is never older than two attempts.
+"""
 
 
 class SshAccess(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +58,7 @@ class SshPool:
     def __init__(self, access: SshAccess) -> None:
         self._access = access
         self._connecting: dict[str, asyncio.Task[asyncssh.SSHClientConnection]] = {}
+        self._failed: dict[str, tuple[float, str]] = {}
         self._sockets: dict[
             tuple[str, int], tuple[asyncssh.SSHClientConnection, asyncssh.SSHListener, str]
         ] = {}
@@ -59,12 +68,15 @@ class SshPool:
         # asyncssh logs every command line at INFO.
         asyncssh.set_log_level(logging.WARNING)
 
-    async def run(self, host: str, command: str, *, stdin: bytes, timeout_s: float) -> Completed:
+    async def run(
+        self, host: str, command: str, *, stdin: bytes, timeout_s: float, patient: bool = True
+    ) -> Completed:
         """Run one command to its end.
 
+        Who is not patient takes a failure of the last seconds for an answer; for looks, never for acts.
         Raises HostUnreachable while nothing was sent, InDoubt when the connection or the time ended after it was.
         """
-        process = await self._start(host, command)
+        process = await self._start(host, command, patient=patient)
         # A command that has ended already (sudo refused it) takes no input; its own words are worth more.
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(stdin)
@@ -85,10 +97,10 @@ class SshPool:
             process.exit_status, done[0] or b"", (done[1] or b"").decode(errors="replace").strip()
         )
 
-    async def _start(self, host: str, command: str) -> asyncssh.SSHClientProcess[bytes]:
+    async def _start(self, host: str, command: str, *, patient: bool) -> asyncssh.SSHClientProcess[bytes]:
         """Open a session; a connection that turns out to be dead is made anew once."""
         for last_try in (False, True):
-            connection = await self._connection(host)
+            connection = await self._connection(host, patient=patient)
             try:
                 return await asyncio.wait_for(
                     connection.create_process(command, encoding=None), self._access.connect_timeout_s
@@ -115,7 +127,7 @@ class SshPool:
             del self._connecting[host]
         connection.abort()
 
-    async def _connection(self, host: str) -> asyncssh.SSHClientConnection:
+    async def _connection(self, host: str, *, patient: bool) -> asyncssh.SSHClientConnection:
         task = self._connecting.get(host)
         if (
             task is not None
@@ -125,11 +137,25 @@ class SshPool:
             task = None
         if task is None:
             task = asyncio.create_task(self._connect(host))
+            # Should all who asked be gone before it ends, nobody is left to hear of its fault.
+            task.add_done_callback(lambda attempt: attempt.cancelled() or attempt.exception())
             self._connecting[host] = task
+        failed_at_s, why = self._failed.get(host, (0.0, ""))
+        if not patient and not task.done() and why and time.monotonic() - failed_at_s < _STILL_GONE_S:
+            raise HostUnreachable(why)
         # Shielded: one caller that gives up must not take the connection from the others.
         return await asyncio.shield(task)
 
     async def _connect(self, host: str) -> asyncssh.SSHClientConnection:
+        try:
+            connection = await self._attempt(host)
+        except HostUnreachable as fault:
+            self._failed[host] = (time.monotonic(), str(fault))
+            raise
+        self._failed.pop(host, None)
+        return connection
+
+    async def _attempt(self, host: str) -> asyncssh.SSHClientConnection:
         access = self._access
         try:
             known_hosts = asyncssh.read_known_hosts(access.known_hosts_path)
@@ -177,7 +203,7 @@ class SshPool:
         """
         # One lock a host: a dead host, which takes seconds to give up, must not hold up the others.
         async with self._forwarding.setdefault(host, asyncio.Lock()):
-            connection = await self._connection(host)
+            connection = await self._connection(host, patient=False)
             known = self._sockets.get((host, port))
             if known is not None:
                 if known[0] is connection:

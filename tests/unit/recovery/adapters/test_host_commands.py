@@ -28,7 +28,7 @@ class FakeRunner:
     commands: list[str] = field(default_factory=list)
     stdin: bytes = b""
 
-    async def run(self, host: str, command: str, *, stdin: bytes, timeout_s: float) -> Ended:
+    async def run(self, host: str, command: str, *, stdin: bytes, timeout_s: float, patient: bool) -> Ended:
         self.commands.append(command)
         self.stdin = stdin
         if isinstance(self.ended, Exception):

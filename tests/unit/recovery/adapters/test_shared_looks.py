@@ -24,7 +24,7 @@ class CountingRunner:
     let_go: asyncio.Event = field(default_factory=asyncio.Event)
     silent: bool = False
 
-    async def run(self, host: str, command: str, *, stdin: bytes, timeout_s: float) -> Ended:
+    async def run(self, host: str, command: str, *, stdin: bytes, timeout_s: float, patient: bool) -> Ended:
         del command, stdin, timeout_s
         self.calls += 1
         number = self.calls
