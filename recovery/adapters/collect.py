@@ -35,6 +35,8 @@ from recovery.raftlog import ServerLog, load_server
 T = TypeVar("T")
 
 _SERVER_DEADLINE_S: Final = 30.0
+_HEAD_BYTES: Final = 512 * 1024
+"""How much of a raft.db the first call brings along: a small file is read in two calls instead of nine."""
 
 
 class Probe:
@@ -47,6 +49,7 @@ class Probe:
         self.hosts: Mapping[ServerName, Host] = {
             server.name: Host(pool, server.address, host) for server in spec.servers
         }
+        self._reading: dict[ServerName, asyncio.Task[ServerLog]] = {}
 
     @asynccontextmanager
     async def agent(self, name: ServerName) -> AsyncIterator[Agent]:
@@ -134,28 +137,50 @@ class Probe:
         return StoredLog(last=log.last, term=log.log.current_term, configuration=peers)
 
     async def server_log(self, name: ServerName) -> ServerLog:
-        """Read the log of a stopped server; raises RaftLogUnreadable, also for one that is being written."""
+        """Read the log of a stopped server; raises RaftLogUnreadable, also for one that is being written.
+
+        Whoever asks while a read is under way shares it: its last question is whether the file is still the same,
+        so the answer is never from before the question.
+        """
+        reading = self._reading.get(name)
+        if reading is None:
+            reading = asyncio.create_task(self._server_log(name))
+            # Should all who asked be gone before it ends, nobody is left to hear of its fault.
+            reading.add_done_callback(lambda read: read.cancelled() or read.exception())
+            self._reading[name] = reading
+        return await asyncio.shield(reading)
+
+    async def _server_log(self, name: ServerName) -> ServerLog:
         host = self.hosts[name]
-        chunk, metas = await asyncio.gather(host.raft_read(()), host.snapshot_metas())
-        if chunk.main_pid:
-            raise RaftLogUnreadable(f"the agent runs (process {chunk.main_pid}) and writes to it")
-        snapshots = [parse_snapshot_meta(meta) for meta in metas]
-        log = await self.read(load_server(name, chunk.size, snapshots))
+        try:
+            chunk, metas = await asyncio.gather(host.raft_read(((0, _HEAD_BYTES),)), host.snapshot_metas())
+            if chunk.main_pid:
+                raise RaftLogUnreadable(f"the agent runs (process {chunk.main_pid}) and writes to it")
+            snapshots = [parse_snapshot_meta(meta) for meta in metas]
+            log = await self.read(load_server(name, chunk.size, snapshots), head=chunk.ranges[0])
+        finally:
+            del self._reading[name]
         if not await self.read(unchanged(log.log.db)):
             raise RaftLogUnreadable("it was written to while it was read")
         return log
 
-    async def read(self, steps: Reads[T]) -> T:
-        """Run a reader of raft.db files over SSH; a request's `file` is the server's name."""
+    async def read(self, steps: Reads[T], *, head: bytes = b"") -> T:
+        """Run a reader of raft.db files over SSH; a request's `file` is the server's name.
+
+        `head` is what was read already of the beginning of the one file that it asks for.
+        """
         try:
             wanted = next(steps)
             while True:
-                wanted = steps.send(await self._fetch(wanted))
+                known = {r: head[r.offset : r.offset + r.length] for r in wanted if _end(r) <= len(head)}
+                missing = tuple(request for request in wanted if request not in known)
+                fetched = known | (await self._fetch(missing) if missing else {})
+                wanted = steps.send(tuple(fetched[request] for request in wanted))
         except StopIteration as done:
             result: T = done.value
             return result
 
-    async def _fetch(self, wanted: tuple[PageRequest, ...]) -> tuple[bytes, ...]:
+    async def _fetch(self, wanted: tuple[PageRequest, ...]) -> dict[PageRequest, bytes]:
         """Fetch the ranges, one call a server whatever their number."""
         by_server: dict[str, list[PageRequest]] = {}
         for request in wanted:
@@ -171,4 +196,8 @@ class Probe:
             if chunk.main_pid:
                 raise RaftLogUnreadable(f"the agent of {name} was started while its log was read")
             found.update(zip(requests, chunk.ranges, strict=True))
-        return tuple(found[request] for request in wanted)
+        return found
+
+
+def _end(request: PageRequest) -> int:
+    return request.offset + request.length

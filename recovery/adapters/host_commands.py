@@ -158,6 +158,7 @@ class Host:
         self._access = access
         self._script = script()
         self._asked: asyncio.Task[HostView] | None = None
+        self._version = ("none", "")
 
     async def look(self) -> HostView:
         """See all that can be seen without an agent; whoever asks before it has begun shares one look."""
@@ -171,7 +172,14 @@ class Host:
     async def _look(self) -> HostView:
         # It begins now: a later question is about a later moment, and gets a look of its own.
         self._asked = None
-        return parse_look(await self._read("look"))
+        lines = await self._read("look", self._version[0])
+        view = parse_look(lines)
+        if lines.has("version"):
+            if view.version:
+                self._version = (lines.text("program"), view.version)
+            return view
+        # The program is the one that was asked before; asking it again would be half of a look's time.
+        return msgspec.structs.replace(view, version=self._version[1] if lines.has("program") else "")
 
     async def raft_read(self, ranges: tuple[tuple[int, int], ...]) -> Chunk:
         """Read byte ranges (offset, length) of raft.db; fewer bytes at the file's end."""

@@ -275,8 +275,11 @@ async def test_a_start_does_not_wait_for_peers(world: ClusterWorld, key: KeyMake
 async def test_the_journal_explains(world: ClusterWorld, key: KeyMaker) -> None:
     """A server's last telling lines come with the observation of what happened to it."""
     await stop(world, key, S2, S3)
-    await until_holds(world, NoLeader(ALL))
-    assert any("leader" in line for line in await world.explain(S1))
+    # A follower that missed its leader says so only when its heartbeat timeout is over.
+    deadline = time.monotonic() + 20.0
+    while not any("leader" in line or "election" in line for line in await world.explain(S1)):
+        assert time.monotonic() < deadline, await world.explain(S1)
+        await asyncio.sleep(0.1)
 
 
 async def test_the_highest_epoch_of_all_hosts_counts(lab: Lab, world: ClusterWorld, key: KeyMaker) -> None:

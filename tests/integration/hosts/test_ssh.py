@@ -87,6 +87,31 @@ async def test_a_host_that_is_off(lab: Lab, ssh_access: SshAccess) -> None:
     assert "no SSH answer" in text or "no way to the host" in text
 
 
+async def test_a_look_at_a_gone_host_is_answered_at_once_and_an_act_waits(
+    lab: Lab, ssh_access: SshAccess
+) -> None:
+    """While the next attempt is under way, the last one's failure answers looks; acts get the attempt's own end."""
+    host = lab.host("s3")
+    pool = SshPool(msgspec.structs.replace(ssh_access, connect_timeout_s=20.0))
+    try:
+        await host.kill()
+        with pytest.raises(HostUnreachable):
+            await pool.run(host.address, "echo here", stdin=b"", timeout_s=10, patient=False)
+        act = asyncio.create_task(pool.run(host.address, "echo here", stdin=b"", timeout_s=10))
+        await asyncio.sleep(0)
+        with pytest.raises(HostUnreachable):
+            await pool.run(host.address, "echo here", stdin=b"", timeout_s=10, patient=False)
+        assert not act.done()
+        with pytest.raises(HostUnreachable):
+            await act
+        await host.start()
+        assert (await pool.run(host.address, "echo here", stdin=b"", timeout_s=10)).stdout == b"here\n"
+        look = await pool.run(host.address, "echo here", stdin=b"", timeout_s=10, patient=False)
+        assert look.stdout == b"here\n"
+    finally:
+        await pool.aclose()
+
+
 async def test_a_user_without_sudo(lab: Lab, pool: SshPool) -> None:
     """The message has the line to add; nothing was tried."""
     host = lab.host("s2")

@@ -1,6 +1,7 @@
 """Looks that are asked for in the same moment: one call, and never an answer from before the question."""
 
 import asyncio
+import shlex
 from dataclasses import dataclass, field
 
 import pytest
@@ -85,3 +86,40 @@ async def test_a_silent_host_is_silent_to_all_who_asked() -> None:
     with pytest.raises(HostUnreachable):
         await host.look()
     assert runner.calls == 2
+
+
+@dataclass
+class VersionedRunner:
+    """A host whose program is told with each look, and its version only to who does not know that program."""
+
+    program: str = "8-1"
+    version: str = "1.8.7"
+    versions_told: int = 0
+
+    async def run(self, host: str, command: str, *, stdin: bytes, timeout_s: float, patient: bool) -> Ended:
+        del host, command, timeout_s, patient
+        arguments = shlex.split(stdin.decode().splitlines()[0])
+        if arguments[-1] == self.program:
+            return Ended(f"program {self.program}\n".encode())
+        self.versions_told += 1
+        return Ended(f"program {self.program}\nversion {self.version}\n".encode())
+
+
+async def test_a_program_is_asked_for_its_version_once() -> None:
+    """Starting it is half of a look; a file that is another one is asked again."""
+    runner = VersionedRunner()
+    host = Host(runner, "198.51.100.11", HostAccess(user="recovery"))
+    assert [(await host.look()).version for _ in range(3)] == ["1.8.7"] * 3
+    assert runner.versions_told == 1
+    runner.program, runner.version = "8-2", "1.9.0"
+    assert [(await host.look()).version for _ in range(2)] == ["1.9.0"] * 2
+    assert runner.versions_told == 2
+
+
+async def test_a_version_that_was_not_told_is_asked_for_again() -> None:
+    """A program that hung once is no program without a version."""
+    runner = VersionedRunner(version="")
+    host = Host(runner, "198.51.100.11", HostAccess(user="recovery"))
+    assert (await host.look()).version == ""
+    runner.version = "1.8.7"
+    assert (await host.look()).version == "1.8.7"
