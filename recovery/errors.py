@@ -9,6 +9,7 @@ RecoveryError                    every fault of ours that a person may read
 ├── UnknownKind                  stored data of a kind this version does not know
 ├── HostUnreachable              no SSH session to a host (network, key, host key, name)
 ├── HostRefused                  host.sh said no: precondition, epoch, lock, space, sudo
+├── InventoryProblem             an Ansible inventory, or the program that prints it, cannot be used
 ├── RaftLogUnreadable            raft.db or a snapshot cannot be read safely (recovery.boltfile)
 └── InDoubt                      a remote act was cut off: it may or may not have happened
 
@@ -55,6 +56,10 @@ class HostUnreachable(RecoveryError):
 
 class HostRefused(RecoveryError):
     """host.sh refused before it changed anything."""
+
+
+class InventoryProblem(RecoveryError):
+    """An Ansible inventory cannot be read, or the program that prints it failed."""
 
 
 class InDoubt(RecoveryError):
