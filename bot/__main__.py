@@ -31,6 +31,7 @@ from bot.wiring import Core, mentions_of, open_core, rules_of, secrets_of
 from config.settings import load_settings, settings_path
 from config.values import Settings, SlackSettings
 from recovery.errors import RecoveryError, SettingsProblem
+from recovery.lookout import Lookout
 from recovery.supervisor import Supervisor
 
 DRAIN_S = 10.0
@@ -101,7 +102,14 @@ async def serve(settings: Settings) -> None:
             clock=core.clock,
         )
         tasks = TaskRegistry()
+        lookout = Lookout(
+            service=core.service,
+            store=core.store,
+            clock=core.clock,
+            every_s=settings.lookout_every_s,
+        )
         driving = asyncio.create_task(supervisor.serve(), name="supervisor")
+        looking = asyncio.create_task(lookout.serve(), name="lookout")
         front = asyncio.create_task(
             _slack(core, slack, talk=talk, notifier=notifier, supervisor=supervisor, tasks=tasks),
             name="slack front end",
@@ -109,8 +117,8 @@ async def serve(settings: Settings) -> None:
         stopping: asyncio.Task[object] = asyncio.create_task(stop.wait(), name="stop")
         try:
             log.info("started", owner=core.owner, clusters=list(core.service.clusters))
-            await asyncio.wait({driving, front, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            for task in (driving, front):
+            await asyncio.wait({driving, front, looking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (driving, front, looking):
                 if task.done():
                     task.result()
         finally:
@@ -119,8 +127,9 @@ async def serve(settings: Settings) -> None:
             # An act under way on a host ends there by itself; its outcome is asked for by the next driver.
             driving.cancel()
             front.cancel()
+            looking.cancel()
             stopping.cancel()
-            await asyncio.gather(driving, front, stopping, return_exceptions=True)
+            await asyncio.gather(driving, front, looking, stopping, return_exceptions=True)
             await notifier.close(timeout_s=1.0)
 
 

@@ -24,7 +24,10 @@ from config.values import (
     Settings,
     TlsFiles,
 )
+from recovery import membership
 from recovery.adapters import consul_api
+from recovery.adapters.ansible_inventory import AnsibleInventory
+from recovery.adapters.client_agents import ClientAgents
 from recovery.adapters.consul_api import AgentAccess
 from recovery.adapters.host_commands import HostAccess
 from recovery.adapters.private_redis import private_redis
@@ -32,6 +35,7 @@ from recovery.adapters.redis_client import RedisClient, Tls, client_at, client_t
 from recovery.adapters.redis_store import RedisStore
 from recovery.adapters.ssh import SshAccess, SshPool
 from recovery.adapters.world import ClusterWorld
+from recovery.membership import NOBODY, Membership
 from recovery.model import ClusterName, RunId
 from recovery.ports import World
 from recovery.service import RecoveryService
@@ -91,7 +95,7 @@ async def open_core(settings: Settings, *, kind: str) -> AsyncIterator[Core]:
 
     Raises SettingsProblem or StoreUnavailable where the store cannot be had.
     """
-    async with open_store(settings) as store, open_hosts(settings) as (_, worlds):
+    async with open_store(settings) as store, open_hosts(settings, store=store) as (_, worlds):
         clock = MachineClock()
         yield Core(
             settings=settings,
@@ -158,8 +162,13 @@ def _tls(files: TlsFiles | None) -> Tls | None:
 
 
 @asynccontextmanager
-async def open_hosts(settings: Settings) -> AsyncIterator[tuple[SshPool, Mapping[ClusterName, World]]]:
-    """The SSH pool, and the worlds over it; no session is opened yet."""
+async def open_hosts(
+    settings: Settings, *, store: RedisStore | None = None
+) -> AsyncIterator[tuple[SshPool, Mapping[ClusterName, World]]]:
+    """The SSH pool, and the worlds over it; no session is opened yet.
+
+    Without the store no client agent is known from the last known membership.
+    """
     pool = SshPool(
         SshAccess(
             user=settings.ssh.user,
@@ -170,12 +179,12 @@ async def open_hosts(settings: Settings) -> AsyncIterator[tuple[SshPool, Mapping
         )
     )
     try:
-        yield pool, {cluster.name: _world(settings, cluster, pool) for cluster in settings.clusters}
+        yield pool, {cluster.name: _world(settings, cluster, pool, store) for cluster in settings.clusters}
     finally:
         await pool.aclose()
 
 
-def _world(settings: Settings, cluster: ClusterSettings, pool: SshPool) -> World:
+def _world(settings: Settings, cluster: ClusterSettings, pool: SshPool, store: RedisStore | None) -> World:
     management, recovery = cluster.management_token, cluster.agent_recovery_token
     return ClusterWorld(
         cluster.spec,
@@ -192,6 +201,23 @@ def _world(settings: Settings, cluster: ClusterSettings, pool: SshPool) -> World
             token=consul_api.Secret(management.reveal()) if management is not None else None,
             recovery_token=consul_api.Secret(recovery.reveal()) if recovery is not None else None,
         ),
+        clients=_clients(cluster, store),
+    )
+
+
+def _clients(cluster: ClusterSettings, store: RedisStore | None) -> ClientAgents:
+    named = cluster.client_inventory
+
+    async def recall() -> Membership:
+        return membership.decode(await store.recall(cluster.name, membership.MEMO)) if store else NOBODY
+
+    return ClientAgents(
+        cluster.servers,
+        settings=cluster.clients,
+        inventory=AnsibleInventory(named.path, group=named.group, timeout_s=named.timeout_s)
+        if named
+        else None,
+        recall=recall,
     )
 
 

@@ -6,7 +6,14 @@ import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from config.schema import ApprovalSection, ClusterSection, PersonSection, RedisSection
+from config.schema import (
+    ApprovalSection,
+    ClientSection,
+    ClusterSection,
+    PersonSection,
+    RedisSection,
+    ServerSection,
+)
 
 
 def cross_check(parsed: Mapping[str, Any], *, people_given: bool) -> list[str]:
@@ -102,13 +109,20 @@ def _clusters(clusters: Mapping[str, ClusterSection]) -> Iterator[str]:
     hosts: dict[str, str] = {}
     for cluster, section in clusters.items():
         names: set[str] = set()
-        for index, server in enumerate(section.servers):
-            place = f"clusters.{cluster}.servers.{index}"
-            if server.name in names:
-                yield f"{place}.name: {server.name} is there twice; write each server once"
-            names.add(server.name)
-            known = f"{server.name} of {cluster}"
-            if (other := hosts.setdefault(server.address.lower(), known)) != known:
-                yield f"{place}.address: this is the address of {other} too; write the address of {server.name}"
+        named: tuple[tuple[str, tuple[ServerSection | ClientSection, ...]], ...] = (
+            ("servers", section.servers),
+            ("clients", section.clients),
+        )
+        for key, agents in named:
+            for index, agent in enumerate(agents):
+                place = f"clusters.{cluster}.{key}.{index}"
+                if agent.name in names:
+                    yield f"{place}.name: {agent.name} is there twice; write each {key.removesuffix('s')} once"
+                names.add(agent.name)
+                known = f"{agent.name} of {cluster}"
+                if (other := hosts.setdefault(agent.address.lower(), known)) != known:
+                    yield (
+                        f"{place}.address: this is the address of {other} too; write the address of {agent.name}"
+                    )
         if section.http.scheme == "http" and section.http.ca_file is not None:
             yield f"clusters.{cluster}.http.ca_file: the scheme is http; write scheme: https or take it out"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from pydantic import (
 )
 
 from config.values import HostMode, Secret
+from recovery.inventory.address import address_problem
 from recovery.policy import GateMode
 
 
@@ -48,14 +48,8 @@ def _matching(pattern: str, wrong: str) -> AfterValidator:
 
 
 def _host(address: str) -> str:
-    """Accept what SSH can be given as a host, refuse what hangs on the cluster that we repair."""
-    if address.rstrip(".").lower().endswith(".consul"):
-        raise ValueError("is found through Consul DNS, which is down when it is needed")
-    try:
-        ipaddress.ip_address(address)
-    except ValueError:
-        if not re.fullmatch(r"(?=.*[A-Za-z])[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", address):
-            raise ValueError("is neither a host name nor an IP address") from None
+    if problem := address_problem(address):
+        raise ValueError(problem)
     return address
 
 
@@ -357,6 +351,25 @@ class ServerSection(Section):
     address: Address = Field(description="the SSH address of the server")
 
 
+class ClientSection(Section):
+    """One client agent."""
+
+    name: Name = Field(description="the client agent's Consul node name")
+    address: Address = Field(description="the SSH address of the client agent's host")
+
+
+class InventorySection(Section):
+    """An Ansible inventory that names the client agents."""
+
+    path: AbsolutePath = Field(
+        description="the path of an INI or YAML file, or of a program that takes --list"
+    )
+    group: str = Field(min_length=1, description="the group with the client agents")
+    timeout_s: Annotated[float, Field(gt=0, le=300)] = Field(
+        default=20.0, description="the seconds that the program may take, at most 300"
+    )
+
+
 class ClusterSection(Section):
     """One cluster."""
 
@@ -368,6 +381,20 @@ class ClusterSection(Section):
     servers: Annotated[tuple[ServerSection, ...], Field(min_length=1)] = Field(
         description="a list of the cluster's servers, each with name and address"
     )
+    clients: tuple[ClientSection, ...] = Field(
+        default=(), description="a list of client agents, each with name and address, or leave it out"
+    )
+    client_inventory: InventorySection | None = Field(
+        default=None, description="path and group of an Ansible inventory, or leave it out"
+    )
+
+
+class LookoutSection(Section):
+    """The bot's own quiet looks."""
+
+    every_s: Annotated[int, Field(ge=30, le=86400)] = Field(
+        default=300, description="the seconds between two looks at each cluster, 30 to 86400"
+    )
 
 
 SECTIONS: Mapping[str, Any] = {
@@ -377,4 +404,5 @@ SECTIONS: Mapping[str, Any] = {
     "people": tuple[PersonSection, ...],
     "approvals": ApprovalSection,
     "clusters": dict[Name, ClusterSection],
+    "lookout": LookoutSection,
 }

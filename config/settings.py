@@ -19,6 +19,8 @@ from config.schema import (
     SECTIONS,
     ApprovalSection,
     ClusterSection,
+    InventorySection,
+    LookoutSection,
     PersonSection,
     RedisSection,
     SlackSection,
@@ -29,6 +31,7 @@ from config.values import (
     ApprovalSettings,
     ClusterSettings,
     HttpSettings,
+    InventorySettings,
     PersonSettings,
     PrivateRedis,
     RedisServer,
@@ -39,7 +42,7 @@ from config.values import (
     TlsFiles,
 )
 from recovery.errors import SettingsProblem
-from recovery.model import ClusterName, Person, ServerName, ServerSpec
+from recovery.model import ClientAgent, ClusterName, Person, ServerName, ServerSpec
 from recovery.policy import ApprovalPolicy
 
 DEFAULT_PATH = Path("/etc/consul-recovery/settings.yaml")
@@ -173,6 +176,7 @@ def _values(parsed: Mapping[str, Any], *, source: Path, sources: Sources) -> Set
         ),
         approvals=_approvals(parsed.get("approvals", ApprovalSection()), people),
         clusters=tuple(_cluster(name, section) for name, section in clusters.items()),
+        lookout_every_s=parsed.get("lookout", LookoutSection()).every_s,
         secret_files=tuple(
             dict.fromkeys((*inline, *sources.files, *_redis_keys(parsed["redis"]), ssh.key_file))
         ),
@@ -251,4 +255,12 @@ def _cluster(name: str, section: ClusterSection) -> ClusterSettings:
         agent_recovery_token=section.tokens.agent_recovery,
         management_token=section.tokens.management,
         servers=tuple(ServerSpec(name=ServerName(one.name), address=one.address) for one in section.servers),
+        clients=tuple(ClientAgent(ServerName(one.name), one.address, "settings") for one in section.clients),
+        client_inventory=_inventory(section.client_inventory),
     )
+
+
+def _inventory(section: InventorySection | None) -> InventorySettings | None:
+    if section is None:
+        return None
+    return InventorySettings(path=section.path, group=section.group, timeout_s=section.timeout_s)

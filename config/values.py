@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from recovery.errors import SettingsProblem
-from recovery.model import ClusterName, ClusterSpec, Person, ServerName, ServerSpec
+from recovery.model import ClientAgent, ClusterName, ClusterSpec, Person, ServerName, ServerSpec
 from recovery.policy import ApprovalPolicy
 
 
@@ -146,6 +146,15 @@ class HttpSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InventorySettings:
+    """An Ansible inventory that names a cluster's client agents."""
+
+    path: Path
+    group: str
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterSettings:
     """One cluster: its servers and how their agents are asked."""
 
@@ -157,6 +166,9 @@ class ClusterSettings:
     agent_recovery_token: Secret | None
     management_token: Secret | None
     servers: tuple[ServerSpec, ...]
+    clients: tuple[ClientAgent, ...] = ()
+    """Those that are listed here; more may come from the inventory and from gossip."""
+    client_inventory: InventorySettings | None = None
 
     @property
     def spec(self) -> ClusterSpec:
@@ -180,6 +192,8 @@ class Settings:
     people: tuple[PersonSettings, ...]
     approvals: ApprovalSettings
     clusters: tuple[ClusterSettings, ...]
+    lookout_every_s: int = 300
+    """How often the bot looks at each cluster on its own, to remember its members."""
     secret_files: tuple[Path, ...]
     """Every file that holds a secret of ours, the settings themselves where a secret stands in them."""
 

@@ -247,6 +247,8 @@ class ClusterObservation(msgspec.Struct, frozen=True, kw_only=True):
     servers: tuple[ServerObservation, ...]
     clients: tuple[ClientAgent, ...] = ()
     """The client agents as they are known, also those that no member list shows any more; not looked at."""
+    clients_problem: str = ""
+    """Why some of them may be missing (an inventory that cannot be read), a sentence; "" if nothing is wrong."""
 
     def server(self, name: str) -> ServerObservation:
         """Give one server's observation; KeyError if the cluster has no such server."""

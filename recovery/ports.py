@@ -6,12 +6,12 @@ Adapters implement them; tests give their own. The engine sees nothing else.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
 from recovery.journal import Event, RunState
-from recovery.model import ClusterName, ClusterObservation, Fact, RunId, ServerName
+from recovery.model import ClusterName, ClusterObservation, Fact, Member, RunId, ServerName
 from recovery.plan import Action, Check, StepId
 
 
@@ -26,11 +26,22 @@ class ActKey(msgspec.Struct, frozen=True):
     epoch: int
 
 
+class MembersTold(NamedTuple):
+    """A member list, and whose it is."""
+
+    by: ServerName
+    members: tuple[Member, ...]
+
+
 class World(Protocol):
     """The cluster's hosts and agents, for one cluster."""
 
     async def observe(self) -> ClusterObservation:
         """Look at every server in parallel; what cannot be seen is in the observation, never raised."""
+        ...
+
+    async def members(self) -> MembersTold | None:
+        """Give the member list of the server that answers first; None where none does."""
         ...
 
     async def check(self, check: Check, *, run: RunId) -> Fact:

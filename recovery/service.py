@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from recovery import policy
-from recovery.diagnosis import Diagnosis, Healthy, diagnose
+from recovery import membership, policy
+from recovery.diagnosis import Degraded, Diagnosis, Healthy, diagnose
 from recovery.errors import OutOfDate, RecoveryError
 from recovery.journal import AbortChosen, Approved, Event, Proposed, RetryChosen, RunState, fold
-from recovery.model import ClusterName, ClusterObservation, ClusterSpec, Person, RunId, ServerName
+from recovery.membership import Membership
+from recovery.model import ClusterName, ClusterObservation, ClusterSpec, Member, Person, RunId, ServerName
 from recovery.plan import Proposal, Refusal
 from recovery.policy import ApprovalPolicy, Rejected
 from recovery.ports import Clock, RunStore, World
@@ -48,6 +49,16 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     active: RunView | None
     store_problem: str = ""
     """Set when Redis did not answer: the status is true all the same, runs cannot be shown."""
+
+
+class MembersReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is in a cluster's gossip."""
+
+    members: tuple[Member, ...]
+    by: ServerName | None
+    """Whose list it is, of this moment; None: nobody answered, and it is the last one that was seen."""
+    at_s: float
+    """When it was seen; 0 where none was ever seen."""
 
 
 class RunProposed(msgspec.Struct, frozen=True):
@@ -142,22 +153,50 @@ class RecoveryService:
         return ClusterName(name)
 
     async def status(self, cluster: ClusterName, *, lost: tuple[ServerName, ...] = ()) -> StatusReport:
-        """Look at every server and say what is wrong; never fails for a silent host or a silent store."""
+        """Look at every server and say what is wrong; never fails for a silent host or a silent store.
+
+        The members that are seen are remembered: when the servers are gone nobody lists the client agents.
+        """
         began_s = self._clock.monotonic_s()
         observation = await self._worlds[cluster].observe()
+        diagnosis = diagnose(observation, lost)
         active: RunView | None = None
         store_problem = ""
         try:
             active = await self.active(cluster)
+            await self._remember_members(observation, led=isinstance(diagnosis, Healthy | Degraded))
         except RecoveryError as error:
             store_problem = str(error)
         return StatusReport(
             cluster=cluster,
-            diagnosis=diagnose(observation, lost),
+            diagnosis=diagnosis,
             observation=observation,
             took_s=self._clock.monotonic_s() - began_s,
             active=active,
             store_problem=store_problem,
+        )
+
+    async def _remember_members(self, observation: ClusterObservation, *, led: bool) -> None:
+        cluster = observation.cluster
+        before = await self._remembered(cluster)
+        now = membership.updated(before, observation, led=led)
+        if now != before:
+            await self._store.remember(cluster, membership.MEMO, membership.encode(now))
+
+    async def _remembered(self, cluster: ClusterName) -> Membership:
+        return membership.decode(await self._store.recall(cluster, membership.MEMO))
+
+    async def members(self, cluster: ClusterName) -> MembersReport:
+        """Give the members as the server that answers first lists them, else the last known ones.
+
+        Raises StoreUnavailable where nobody answers and the last known ones cannot be read either.
+        """
+        told = await self._worlds[cluster].members()
+        if told is not None:
+            return MembersReport(members=told.members, by=told.by, at_s=self._clock.now_s())
+        before = await self._remembered(cluster)
+        return MembersReport(
+            members=tuple(each.member for each in before.known), by=None, at_s=before.seen_at_s
         )
 
     async def plan(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from recovery.adapters.collect import Probe
@@ -62,6 +62,28 @@ async def pulses_until_led(
         return await all_answers([name for name in names if name not in late], asked) | late
     finally:
         for task in asked.values():
+            task.cancel()
+
+
+async def first_pulses(
+    probe: Probe, names: Sequence[ServerName]
+) -> AsyncGenerator[tuple[ServerName, AgentView], None]:
+    """Ask all at once, and give what they answer as it comes in; those that are silent are passed by."""
+
+    async def named(name: ServerName) -> tuple[ServerName, AgentView | str]:
+        try:
+            return name, await probe.pulse(name)
+        except (RecoveryError, AgentSilent) as fault:
+            return name, str(fault)
+
+    asked = [asyncio.create_task(named(name)) for name in names]
+    try:
+        for next_one in asyncio.as_completed(asked):
+            name, view = await next_one
+            if isinstance(view, AgentView):
+                yield name, view
+    finally:
+        for task in asked:
             task.cancel()
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
@@ -21,6 +21,7 @@ from recovery.boltdb import PageRequest, RaftLogUnreadable, Reads, unchanged
 from recovery.errors import RecoveryError
 from recovery.model import (
     AgentView,
+    ClientAgent,
     ClusterObservation,
     ClusterSpec,
     HostView,
@@ -40,21 +41,28 @@ _HEAD_BYTES: Final = 512 * 1024
 
 
 class Probe:
-    """Everything that can be asked about the servers of one cluster, over one SSH connection a host."""
+    """Everything that can be asked about the agents of one cluster, over one SSH connection a host."""
 
     def __init__(self, spec: ClusterSpec, *, pool: SshPool, host: HostAccess, agent: AgentAccess) -> None:
         self.spec = spec
         self._pool = pool
+        self._host_access = host
         self._agent_access = agent
-        self.hosts: Mapping[ServerName, Host] = {
-            server.name: Host(pool, server.address, host) for server in spec.servers
-        }
+        self._hosts = {server.name: Host(pool, server.address, host) for server in spec.servers}
+        self.hosts: Mapping[ServerName, Host] = self._hosts
         self._reading: dict[ServerName, asyncio.Task[ServerLog]] = {}
+
+    def reach(self, clients: Iterable[ClientAgent]) -> None:
+        """Learn the hosts of client agents too; one that has moved is reached where it is now."""
+        for client in clients:
+            known = self._hosts.get(client.name)
+            if known is None or known.address != client.address:
+                self._hosts[client.name] = Host(self._pool, client.address, self._host_access)
 
     @asynccontextmanager
     async def agent(self, name: ServerName) -> AsyncIterator[Agent]:
         """Open a way to a server's agent; raises HostUnreachable."""
-        path = await self._pool.socket_to(self.spec.address_of(name), self._agent_access.http_port)
+        path = await self._pool.socket_to(self.hosts[name].address, self._agent_access.http_port)
         agent = Agent(path, self._agent_access)
         try:
             yield agent
@@ -95,7 +103,7 @@ class Probe:
     async def _agent_view(self, name: ServerName) -> tuple[AgentView | None, str]:
         try:
             async with self.agent(name) as agent:
-                view = await agent.view(own_address=self.spec.address_of(name))
+                view = await agent.view(own_address=self.hosts[name].address)
             return await self._completed(name, view), ""
         except AgentSilent as silent:
             return None, str(silent)
@@ -105,7 +113,7 @@ class Probe:
     async def pulse(self, name: ServerName) -> AgentView:
         """Ask an agent what it answers at once; raises AgentSilent or HostUnreachable."""
         async with self.agent(name) as agent:
-            view = await agent.pulse(own_address=self.spec.address_of(name))
+            view = await agent.pulse(own_address=self.hosts[name].address)
         return await self._completed(name, view)
 
     async def _completed(self, name: ServerName, view: AgentView) -> AgentView:

@@ -563,6 +563,10 @@ stop_without_leaving() {
     signal=15
     if [ -z "$config_files" ] || [ "$(config_value leave_on_terminate)" = true ]; then
         signal=9
+    elif ! is_server && [ "$(config_value leave_on_terminate)" != false ]; then
+        # A client agent leaves on SIGTERM unless it is told not to (from 0.7 on, Consul's documentation of
+        # leave_on_terminate), and one that has left joins nobody at its next start without retry_join.
+        signal=9
     fi
     mkdir -p "/run/systemd/system/$UNIT.d" || die 65 "/run/systemd/system/$UNIT.d cannot be made"
     chmod 0755 "/run/systemd/system/$UNIT.d"
@@ -596,6 +600,18 @@ stop_without_leaving() {
     else
         stopped_how="no process was there"
     fi
+}
+
+# Whether the agent runs as a server. In doubt it does not: then it is only stopped harder.
+is_server() {
+    case $NEWLINE$words$NEWLINE in
+        *"$NEWLINE-server$NEWLINE"* | *"$NEWLINE--server$NEWLINE"* | *"$NEWLINE-server=true$NEWLINE"* | \
+            *"$NEWLINE--server=true$NEWLINE"*) return 0 ;;
+        *) ;;
+    esac
+    # Not config_value: `ports` has a `server` too.
+    printf '%s\n' "$config_text" |
+        grep -Eq '(^|[^A-Za-z0-9_.-])"?server"?[[:space:]]*[:=][[:space:]]*"?true'
 }
 
 forget_stop_drop_in() {

@@ -7,8 +7,11 @@ import time
 from collections.abc import Callable
 from typing import Final, assert_never
 
-from recovery.adapters.asking import leaders_of, looks, pulses
+import msgspec
+
+from recovery.adapters.asking import first_pulses, leaders_of, looks, pulses
 from recovery.adapters.checks import answer, before_0_7
+from recovery.adapters.client_agents import ClientAgents
 from recovery.adapters.collect import Probe
 from recovery.adapters.consul_api import AgentAccess, AgentSilent
 from recovery.adapters.host_commands import HostAccess
@@ -43,7 +46,7 @@ from recovery.plan import (
     StopAgent,
     WritePeers,
 )
-from recovery.ports import ActKey
+from recovery.ports import ActKey, MembersTold
 
 _JOURNAL_LINES: Final = 300
 
@@ -58,20 +61,52 @@ class ClusterWorld:
         pool: SshPool,
         host: HostAccess,
         agent: AgentAccess,
+        clients: ClientAgents | None = None,
         now_s: Callable[[], float] = time.time,
     ) -> None:
+        """Make it; without ``clients`` only those are known that gossip shows."""
         self._probe = Probe(spec, pool=pool, host=host, agent=agent)
+        self._clients = clients or ClientAgents(spec.servers)
         self._names = tuple(server.name for server in spec.servers)
         self._agent = agent
         self._now_s = now_s
 
     async def observe(self) -> ClusterObservation:
         """Look at every server in parallel; what cannot be seen is in the observation, never raised."""
-        return await self._probe.observe(now_s=self._now_s)
+        seen = await self._probe.observe(now_s=self._now_s)
+        clients, problem = await self._clients.find(seen.servers, at_s=seen.taken_at_s)
+        self._probe.reach(clients)
+        return msgspec.structs.replace(seen, clients=clients, clients_problem=problem)
+
+    async def members(self) -> MembersTold | None:
+        """Give the member list of the server that answers first; None where none does."""
+        async for name, view in first_pulses(self._probe, self._names):
+            if view.node_name in {member.name for member in view.members}:
+                return MembersTold(name, view.members)
+        return None
 
     async def check(self, check: Check, *, run: RunId) -> Fact:
         """Answer one question now; never raises."""
+        try:
+            await self._reach(_server_of(check))
+        except RecoveryError as fault:
+            return Unknown(str(fault))
         return await answer(self._probe, check, run=run)
+
+    async def _reach(self, name: ServerName | None) -> None:
+        """Make sure that a client agent's host is known, also in a process that has never looked.
+
+        Raises HostUnreachable for a name that nobody knows now.
+        """
+        if name is None or name in self._probe.hosts:
+            return
+        found = await self._clients.find((), at_s=self._now_s())
+        self._probe.reach(found.clients)
+        if name not in self._probe.hosts:
+            raise HostUnreachable(
+                f"{name} is no server of the settings, and no client agent that is known now. Nothing was done. "
+                f"Write its name and address under clients in the settings. {found.problem}".rstrip()
+            )
 
     async def perform(self, action: Action, *, key: ActKey, timeout_s: float) -> str:
         """Do it, and give one line of evidence.
@@ -79,6 +114,7 @@ class ClusterWorld:
         Raises HostRefused (nothing was changed), HostUnreachable (nothing was sent)
         or InDoubt (cut off: it may have happened).
         """
+        await self._reach(_server_of(action))
         match action:
             case SaveSnapshot(server):
                 token = self._agent.token.reveal() if self._agent.token else ""
@@ -150,6 +186,7 @@ class ClusterWorld:
                 return Fails("it leaves no receipt; doing it again does no harm")
             case _:
                 try:
+                    await self._reach(_server_of(action))
                     done = await self._probe.hosts[action.server].receipt(key)
                 except RecoveryError as fault:
                     return Unknown(str(fault))
@@ -158,6 +195,7 @@ class ClusterWorld:
     async def explain(self, server: ServerName) -> tuple[str, ...]:
         """Give the last telling lines of a server's journal, secrets removed; empty where there are none."""
         try:
+            await self._reach(server)
             return telling(await self._probe.hosts[server].journal(_JOURNAL_LINES))
         except RecoveryError as fault:
             return (str(fault),)
@@ -170,3 +208,9 @@ class ClusterWorld:
     async def leaders(self) -> tuple[ServerName, ...]:
         """Name the servers that name themselves leader right now; those that do not answer are left out."""
         return leaders_of(await pulses(self._probe, self._names))
+
+
+def _server_of(about: Check | Action) -> ServerName | None:
+    """Name the one server or client agent that it is about; None where it is about several, or none."""
+    name: ServerName | None = getattr(about, "server", None)
+    return name

@@ -65,7 +65,7 @@ from recovery.plan import (
     StopAgent,
     WritePeers,
 )
-from recovery.ports import ActKey
+from recovery.ports import ActKey, MembersTold
 from recovery.raftentry import LogPosition, Peer
 
 _RECEIPT = tuple[str, str, int, str]
@@ -270,6 +270,13 @@ class FakeWorld:
             if stale
             else (),
         )
+
+    async def members(self) -> MembersTold | None:
+        """The first running server's list."""
+        for server in self.servers.values():
+            if server.reachable and server.running:
+                return MembersTold(server.name, self._agent(server).members)
+        return None
 
     async def check(self, check: Check, *, run: RunId) -> Fact:
         """Answer one question."""

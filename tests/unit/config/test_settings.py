@@ -7,10 +7,19 @@ import pytest
 import yaml
 
 from config.settings import DEFAULT_PATH, load_settings, parse_settings, settings_path
-from config.values import HostMode, PrivateRedis, RedisServer, Secret, SentinelRedis, Settings, TlsFiles
+from config.values import (
+    HostMode,
+    InventorySettings,
+    PrivateRedis,
+    RedisServer,
+    Secret,
+    SentinelRedis,
+    Settings,
+    TlsFiles,
+)
 from recovery.adapters.redis_client import RIGHTS
 from recovery.errors import SettingsProblem
-from recovery.model import ClusterName, ClusterSpec, ServerName, ServerSpec
+from recovery.model import ClientAgent, ClusterName, ClusterSpec, ServerName, ServerSpec
 from recovery.policy import ApprovalPolicy, GateMode
 
 GOOD = """
@@ -232,6 +241,10 @@ def test_every_setting_that_the_example_shows_as_a_choice_is_one(tmp_path: Path)
     assert (prod.datacenter, prod.channel) == ("dc1", "C0PROD")
     assert prod.agent_recovery_token == Secret("t1")
     assert prod.management_token == Secret("t2")
+    assert [client.name for client in prod.clients] == ["web-1"]
+    assert prod.client_inventory is not None
+    assert prod.client_inventory.group == "consul_clients"
+    assert settings.lookout_every_s == 300
 
 
 # --- Where it is ------------------------------------------------------------------------------------------
@@ -525,6 +538,26 @@ def test_a_server_is_written_once() -> None:
     """Two servers of one name cannot be told apart."""
     (problem,) = problems(changed("clusters.prod.servers.1.name", "s1"))
     assert problem.startswith("clusters.prod.servers.1.name: s1 is there twice")
+
+
+def test_client_agents_are_listed_or_come_from_an_inventory() -> None:
+    """Listed ones say that the settings name them; without a word about an inventory there is none."""
+    (cluster,) = parse(changed("clusters.prod.clients", [{"name": "c1", "address": "10.0.1.1"}])).clusters
+    assert cluster.clients == (ClientAgent(ServerName("c1"), "10.0.1.1", "settings"),)
+    assert cluster.client_inventory is None
+    inventory = {"path": "/etc/ansible/hosts", "group": "consul_clients"}
+    (cluster,) = parse(changed("clusters.prod.client_inventory", inventory)).clusters
+    assert cluster.client_inventory == InventorySettings(
+        path=Path("/etc/ansible/hosts"), group="consul_clients", timeout_s=20.0
+    )
+
+
+def test_a_client_agent_is_no_server_and_nobody_elses_host() -> None:
+    """A name or a host of a server among the client agents would be stopped as one."""
+    (problem,) = problems(changed("clusters.prod.clients", [{"name": "s1", "address": "10.0.1.1"}]))
+    assert problem.startswith("clusters.prod.clients.0.name: s1 is there twice")
+    (problem,) = problems(changed("clusters.prod.clients", [{"name": "c1", "address": "10.0.0.1"}]))
+    assert problem.startswith("clusters.prod.clients.0.address: this is the address of s1 of prod too")
 
 
 def test_a_key_written_twice_is_refused() -> None:
