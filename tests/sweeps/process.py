@@ -10,7 +10,7 @@ from recovery.errors import StoreUnavailable
 from recovery.journal import Event, RunState
 from recovery.model import ClusterName, ClusterObservation, Fact, RunId, ServerName
 from recovery.plan import Action, Check
-from recovery.ports import ActKey, Lease, LeaseHeld, Notifier
+from recovery.ports import ActKey, Lease, LeaseHeld, MembersTold, Notifier
 from recovery.supervisor import Supervisor
 from tests.builders.runs import CLUSTER
 from tests.sweeps.points import Killed, Paused, host_of
@@ -84,6 +84,10 @@ class ProcessWorld:
     async def observe(self) -> ClusterObservation:
         await self._process.word()
         return await self._world.observe()
+
+    async def members(self) -> MembersTold | None:
+        await self._process.word()
+        return await self._world.members()
 
     async def check(self, check: Check, *, run: RunId) -> Fact:
         await self._process.word()
