@@ -12,42 +12,22 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from bench.bot import open_bot
+from bench.onlooker import Trial, until_it_works
+from bench.ours import recover
 from bench.page import Section, spread, table
-from bot.wiring import Core
 from lab.agent import consul_program
 from lab.datacentre import Lab
 from lab.errors import LabError
 from lab.host import Host
-from recovery.engine import drive_run
-from recovery.journal import Event, Outcome, RunState
-from recovery.model import ClusterName, Person, RunId, ServerName
-from recovery.service import Done, RunProposed
 
 BARE = Path(__file__).with_name("bare.sh")
 SERVERS = 6
 GONE = ("s4", "s5", "s6")
 DEADLINE_S = 180.0
 TARGET = 1.25
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """Seconds from the start: until the cluster works, and until the way itself says that it is done."""
-
-    works_s: float
-    says_so_s: float
-
-
-class Silent:
-    """A notifier nobody reads: Slack is never waited for."""
-
-    async def show(self, cluster: ClusterName, run: RunId, state: RunState, events: Sequence[Event]) -> None:
-        """Show nothing."""
 
 
 async def measure(lab: Lab, *, pairs: int) -> Section:
@@ -117,69 +97,8 @@ async def _trial(lab: Lab, way: Callable[[Lab], Awaitable[Trial]]) -> Trial:
         await lab.clear()
 
 
-# --- the two ways -----------------------------------------------------------------------------------------
-
-
 async def _ours(lab: Lab) -> Trial:
-    async with open_bot(lab) as (core, cluster):
-        answer = await core.service.propose(
-            cluster,
-            by=Person("alice"),
-            origin="bench",
-            method="peers-json",
-            lost=tuple(ServerName(name) for name in GONE),
-        )
-        if not isinstance(answer, RunProposed):
-            raise LabError(f"No plan was proposed for the benchmark: {answer}")
-        run = answer.view.run
-        driving = asyncio.create_task(
-            drive_run(
-                cluster,
-                run,
-                owner=core.owner,
-                world=core.worlds[cluster],
-                store=core.store,
-                notifier=Silent(),
-                clock=core.clock,
-            )
-        )
-        try:
-            began_s = await _approve(core, cluster, run)
-            works_s, says_so_s = await asyncio.gather(
-                _until_it_works(lab, began_s), _until_ended(core, cluster, run, began_s)
-            )
-            await driving
-        finally:
-            driving.cancel()
-            await asyncio.gather(driving, return_exceptions=True)
-    return Trial(works_s, says_so_s)
-
-
-async def _approve(core: Core, cluster: ClusterName, run: RunId) -> float:
-    """Approve as the second person as soon as somebody is asked, and give the moment just before."""
-    while True:
-        state = (await core.service.show(cluster, run)).state
-        gate = state.waiting_gate
-        if gate is not None:
-            break
-        await core.store.wait(cluster, run, length=state.length, timeout_s=1.0)
-    began_s = time.monotonic()
-    done = await core.service.approve(
-        cluster, run, by=Person("bob"), gate=gate.id, digest_prefix=state.digest[:12], typed=gate.typed
-    )
-    if not isinstance(done, Done):
-        raise LabError(f"The approval did not count: {done.reason}")
-    return began_s
-
-
-async def _until_ended(core: Core, cluster: ClusterName, run: RunId, began_s: float) -> float:
-    while True:
-        state = (await core.service.show(cluster, run)).state
-        if state.outcome is Outcome.RECOVERED:
-            return time.monotonic() - began_s
-        if state.outcome is not None or state.waiting_step is not None:
-            raise LabError(f"The run did not recover the cluster: {state.outcome}, {state.waiting_step}")
-        await core.store.wait(cluster, run, length=state.length, timeout_s=1.0)
+    return await recover(lab, _survivors(lab), method="peers-json", lost=GONE)
 
 
 async def _bare(lab: Lab) -> Trial:
@@ -198,7 +117,9 @@ async def _bare(lab: Lab) -> Trial:
             return time.monotonic() - began_s
 
         try:
-            works_s, says_so_s = await asyncio.gather(_until_it_works(lab, began_s), ended())
+            works_s, says_so_s = await asyncio.gather(
+                until_it_works(lab, survivors, began_s=began_s), ended()
+            )
         finally:
             if script.returncode is None:
                 script.kill()
@@ -206,30 +127,5 @@ async def _bare(lab: Lab) -> Trial:
     return Trial(works_s, says_so_s)
 
 
-# --- the onlooker -----------------------------------------------------------------------------------------
-
-
 def _survivors(lab: Lab) -> tuple[Host, ...]:
     return tuple(host for host in lab.servers if host.name not in GONE)
-
-
-async def _until_it_works(lab: Lab, began_s: float) -> float:
-    survivors = _survivors(lab)
-    voters = {f"{host.address}:8300" for host in survivors}
-    while True:
-        leads = await asyncio.gather(*(lab.cluster.names_itself_leader(host) for host in survivors))
-        if sum(leads) == 1:
-            leader = survivors[leads.index(True)]
-            known, votes = await asyncio.gather(
-                asyncio.gather(*(lab.cluster.ask(host, "/v1/status/leader") for host in survivors)),
-                lab.cluster.voters(leader),
-            )
-            name = f'"{leader.address}:8300"'.encode()
-            if votes == voters and all(
-                answer is not None and answer.status == 200 and answer.body.strip() == name
-                for answer in known
-            ):
-                put = await leader.api("/v1/kv/bench/works", method="PUT", body=b"yes")
-                if put.status == 200 and put.body.strip() == b"true":
-                    return time.monotonic() - began_s
-        await asyncio.sleep(0.1)
