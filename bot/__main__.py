@@ -34,7 +34,10 @@ from recovery.errors import RecoveryError, SettingsProblem
 from recovery.lookout import Lookout
 from recovery.supervisor import Supervisor
 
-DRAIN_S = 10.0
+ANSWERS_S = 5.0
+"""For what people asked before the stop."""
+DRAIN_S = 20.0
+"""For the step under way. Together below the 30 s that Kubernetes gives before it kills."""
 SLACK_AGAIN_S = 5.0
 _TOKEN_FAULTS = frozenset(
     {
@@ -123,13 +126,17 @@ async def serve(settings: Settings) -> None:
                     task.result()
         finally:
             log.info("stopping")
-            await tasks.drain(timeout_s=DRAIN_S)
+            # First the ears: what Slack sends from now on goes to another process.
+            front.cancel()
+            await asyncio.gather(front, return_exceptions=True)
+            await tasks.drain(timeout_s=ANSWERS_S)
+            supervisor.drain()
+            await asyncio.wait({driving}, timeout=DRAIN_S)
             # An act under way on a host ends there by itself; its outcome is asked for by the next driver.
             driving.cancel()
-            front.cancel()
             looking.cancel()
             stopping.cancel()
-            await asyncio.gather(driving, front, looking, stopping, return_exceptions=True)
+            await asyncio.gather(driving, looking, stopping, return_exceptions=True)
             await notifier.close(timeout_s=1.0)
 
 

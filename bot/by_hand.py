@@ -29,6 +29,7 @@ from recovery.plan import (
     Step,
     StopAgent,
     Undo,
+    WipeRaft,
     WritePeers,
 )
 
@@ -72,6 +73,7 @@ _LEFT: dict[type[Action], str] = {
     StartAgent: "started",
     FenceAgent: "fenced (stopped, disabled, barred from starting)",
     LiftFence: "its fence lifted",
+    WipeRaft: "its raft directory EMPTIED (what was there is in the archive)",
     ArchiveState: "an archive of its state, kept until somebody deletes it",
     SaveSnapshot: "a stale snapshot beside its archive",
     WritePeers: "an UNREAD peers.json: whoever starts the agent recovers with it",
@@ -124,7 +126,12 @@ def commands(action: Action, *, unit: str) -> tuple[str, ...]:
                 f"{server}: systemctl disable {unit}; systemctl kill -s KILL {unit}; systemctl stop {unit}",
             )
         case LiftFence(server=server):
-            return (_release(server, f"{_STATE}/fenced", f"{drop_ins}/{_FENCE}"),)
+            return (
+                _release(server, f"{_STATE}/fenced", f"{drop_ins}/{_FENCE}"),
+                f"{server}: systemctl enable {unit}",
+            )
+        case WipeRaft(server=server):
+            return (f"{server}: find $DATA/raft -mindepth 1 -delete",)
         case WritePeers(server=server, peers=peers, raft_protocol=protocol):
             content = (
                 [{"id": peer.id, "address": peer.address, "non_voter": not peer.voter} for peer in peers]
@@ -148,7 +155,7 @@ def commands(action: Action, *, unit: str) -> tuple[str, ...]:
 
 def _bar(server: str, unit: str, mark: str, drop_in: str) -> tuple[str, ...]:
     return (
-        f"{server}: mkdir -p {_STATE} /etc/systemd/system/{unit}.d; touch {mark}",
+        f"{server}: mkdir -p {_STATE} /etc/systemd/system/{unit}.d; echo by-hand yes > {mark}",
         f"{server}: printf '[Unit]\\nConditionPathExists=!{mark}\\n' > {drop_in}; systemctl daemon-reload",
     )
 

@@ -40,6 +40,7 @@ from recovery.journal import (
     RunState,
     StepNotNeeded,
     StepVerified,
+    Unlocked,
     left_behind,
     not_done,
 )
@@ -56,6 +57,7 @@ MARK: dict[Phase, str] = {
     Phase.ABORTED: "🛑",
     Phase.EXPIRED: "⌛",
     Phase.VOID: "⚠️",
+    Phase.UNLOCKED: "🔓",
 }
 
 
@@ -95,7 +97,7 @@ def run_card(view: RunView, look: Look) -> Message:
             blocks.append(decision_buttons(view, retry=not state.two_leaders))
         case Phase.RECOVERED:
             blocks += _recovered(view)
-        case Phase.ABORTED | Phase.EXPIRED | Phase.VOID:
+        case Phase.ABORTED | Phase.EXPIRED | Phase.VOID | Phase.UNLOCKED:
             blocks += _given_up(view, look, where)
         case _:
             assert_never(where)
@@ -123,6 +125,8 @@ def title_of(view: RunView) -> str:
             return f"{said}done in {duration(state.ended_s - _approved_s(state))}"
         case Phase.ABORTED:
             return f"{said}aborted by {state.aborted_by}"
+        case Phase.UNLOCKED if state.unlocked is not None:
+            return f"{said}unlocked by {state.unlocked.by}, ended as it stood"
         case Phase.EXPIRED:
             return f"{said}expired, nobody approved in time"
         case Phase.VOID:
@@ -219,6 +223,8 @@ def _given_up(view: RunView, look: Look, where: Phase) -> list[Block]:
             )
         )
         blocks.append(section(_new_plan(view, look)))
+    if (unlocked := state.unlocked) is not None:
+        blocks.append(section(esc(unlocked_line(unlocked))))
     done = [
         index
         for index, step_state in enumerate(state.steps, 1)
@@ -249,6 +255,15 @@ def _given_up(view: RunView, look: Look, where: Phase) -> list[Block]:
         blocks += [section(part) for part in code_blocks(undo)]
     blocks.append(context(_ended(state)))
     return blocks
+
+
+def unlocked_line(unlocked: Unlocked) -> str:
+    """Who took the lock away, from whom and why."""
+    whom = f"while {unlocked.holder} drove it" if unlocked.alive else "when no process drove it"
+    return (
+        f"{unlocked.by} took the lock away {whom}. Reason: {unlocked.reason}. Nothing was taken back; an act that "
+        "was under way on a host may still have ended there."
+    )
 
 
 def _new_plan(view: RunView, look: Look) -> str:

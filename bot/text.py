@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from bot import by_hand
 from bot.rows import rows
-from bot.run_card import title_of
+from bot.run_card import title_of, unlocked_line
 from bot.thread import event_line
 from bot.wording import (
     RISK_WORD,
@@ -155,7 +155,7 @@ def run(view: RunView, *, now_s: float, unit: str) -> str:
         parts += decision(view)
     if where is Phase.RECOVERED:
         parts += recovered(view)
-    if where in {Phase.ABORTED, Phase.EXPIRED, Phase.VOID}:
+    if where in {Phase.ABORTED, Phase.EXPIRED, Phase.VOID, Phase.UNLOCKED}:
         parts += given_up(view, unit=unit)
     return "\n".join(part if "\n" in part else clean(part) for part in parts).rstrip()
 
@@ -218,6 +218,8 @@ def given_up(view: RunView, *, unit: str) -> list[str]:
     """What a run that was given up leaves behind, and how to go on by hand."""
     state = view.state
     lines = [f"Changed since it was planned: {line}" for line in state.void]
+    if state.unlocked is not None:
+        lines.append(unlocked_line(state.unlocked))
     if not left_behind(state):
         return [*lines, "Nothing was changed on any server, and nothing is left behind."]
     lines += ["Left behind:", *(f"  - {line}" for line in by_hand.left_lines(state))]

@@ -25,6 +25,7 @@ from recovery.journal import (
     Ended,
     Event,
     GateOpened,
+    HandedOver,
     LeadersSeen,
     LeaseTaken,
     Proposed,
@@ -39,6 +40,7 @@ from recovery.journal import (
     UndoFailed,
     UndoStarted,
     UndoVerified,
+    Unlocked,
 )
 from recovery.model import Person
 from recovery.service import RunView
@@ -68,8 +70,15 @@ def event_line(event: Event, state: RunState) -> str:
     match event:
         case Proposed(by=by, plan=plan):
             return f"proposed by {by}: {plan.summary}"
-        case LeaseTaken(owner=owner, epoch=epoch):
-            return f"{owner} drives this run (epoch {epoch})"
+        case LeaseTaken(owner=owner, epoch=epoch, took_over_from=silent, at=step):
+            where = (
+                f"; goes on at {_numbered(state, step)}" if step and step != state.plan.steps[0].id else ""
+            )
+            if silent:
+                return f"{owner} TOOK OVER from {silent}, which fell silent (epoch {epoch}){where}"
+            return f"{owner} drives this run (epoch {epoch}){where}"
+        case HandedOver(owner=owner):
+            return f"{owner} is being stopped and hands this run over; the next process goes on with it"
         case GateOpened(gate=gate):
             known = state.gate(gate)
             people = f", {count(known.people, 'approval')} needed" if known is not None else ""
@@ -117,6 +126,9 @@ def event_line(event: Event, state: RunState) -> str:
             return f"TWO LEADERS: {names(servers)}; no further step is taken"
         case Ended(outcome=outcome):
             return f"ended: {outcome}"
+        case Unlocked(by=by, holder=holder, alive=alive, reason=reason):
+            how = f"while {holder} was ALIVE and drove it" if alive else "nobody drove it"
+            return f"{by} UNLOCKED this run ({how}), reason: {reason}. It ends as it stands, nothing is taken back"
         case _:
             assert_never(event)
 

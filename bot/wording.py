@@ -122,6 +122,7 @@ class Phase(StrEnum):
     ABORTED = "aborted"
     EXPIRED = "expired"
     VOID = "void, the plan no longer fits"
+    UNLOCKED = "unlocked, ended as it stood"
 
 
 def phase(state: RunState) -> Phase:
@@ -135,6 +136,8 @@ def phase(state: RunState) -> Phase:
             return Phase.EXPIRED
         case Outcome.VOID:
             return Phase.VOID
+        case Outcome.UNLOCKED:
+            return Phase.UNLOCKED
         case None:
             pass
     waiting = state.waiting_step

@@ -38,6 +38,7 @@ from recovery.journal import (
     Execute,
     Finish,
     GateOpened,
+    HandedOver,
     LeadersSeen,
     LeaseTaken,
     OpenGate,
@@ -57,6 +58,7 @@ from recovery.journal import (
     apply,
     decide,
     fold,
+    next_step,
 )
 from recovery.model import ClusterName, Fact, Fails, Holds, RunId, ServerName, Unknown
 from recovery.plan import Check, LogIs, OneHistory, Risk, Silent, Step, Undo
@@ -66,6 +68,8 @@ LEASE_TTL_S = 10.0
 POLL_S = 0.3
 ASSUMPTION_PATIENCE_S = 20.0
 """A host may need a moment after a stop; an assumption that cannot be seen is asked again for this long."""
+HAND_OVER_AFTER_S = 10.0
+"""A step whose act is done is waited for this long by a process that is being stopped; the next one goes on."""
 LEADER_SAMPLE_S = 1.0
 """Two samples this far apart are longer than a leader's lease (500 ms by raft_multiplier 1, 2.5 s by 5: three)."""
 LEADER_SAMPLES = 4
@@ -75,6 +79,10 @@ log = structlog.get_logger()
 
 class _Superseded(Exception):
     """What we were about to record is no longer allowed: a person decided meanwhile."""
+
+
+class _HandingOver(Exception):
+    """This process is being stopped: what only waits is left to the next driver, who asks the world."""
 
 
 class Driver:
@@ -91,6 +99,7 @@ class Driver:
         store: RunStore,
         notifier: Notifier,
         clock: Clock,
+        stop: asyncio.Event | None = None,
     ) -> None:
         self._cluster = cluster
         self._run = run
@@ -100,6 +109,8 @@ class Driver:
         self._store = store
         self._notifier = notifier
         self._clock = clock
+        self._stop = stop or asyncio.Event()
+        self._stop_seen_s: float | None = None
         self._recording = asyncio.Lock()
         self._log = log.bind(cluster=cluster, run=run, epoch=lease.epoch)
 
@@ -109,7 +120,7 @@ class Driver:
         return self._state
 
     async def drive(self) -> RunState:
-        """Go on until the run is over; raises LeaseLost as soon as somebody else drives."""
+        """Go on until the run is over, or handed over; raises LeaseLost as soon as somebody else drives."""
         heartbeat = asyncio.create_task(self._heartbeat())
         watch = asyncio.create_task(self._watch_leaders())
         main = asyncio.create_task(self._loop())
@@ -145,16 +156,40 @@ class Driver:
                 await self._record(LeadersSeen(at_s=self._clock.now_s(), servers=tuple(sorted(both))))
 
     async def _loop(self) -> RunState:
+        going_on = next_step(self._state)
         await self._record(
-            LeaseTaken(at_s=self._clock.now_s(), owner=self._lease.owner, epoch=self._lease.epoch)
+            LeaseTaken(
+                at_s=self._clock.now_s(),
+                owner=self._lease.owner,
+                epoch=self._lease.epoch,
+                took_over_from=self._state.owner,
+                at=going_on.id if going_on is not None else None,
+            )
         )
         while True:
             command = decide(self._state, self._clock.now_s())
             if isinstance(command, Over):
                 return self._state
+            if self._stop.is_set():
+                return await self._hand_over()
             # A person's decision came between deciding and recording: decide again with it.
-            with contextlib.suppress(_Superseded):
+            with contextlib.suppress(_Superseded, _HandingOver):
                 await self._perform(command)
+
+    async def _hand_over(self) -> RunState:
+        await self._record(
+            HandedOver(at_s=self._clock.now_s(), owner=self._lease.owner, epoch=self._lease.epoch)
+        )
+        return self._state
+
+    def _give_way(self, *, patience_s: float = 0.0) -> None:
+        """Stop waiting where this process is being stopped; what was acted is on record and on the host."""
+        if not self._stop.is_set():
+            return
+        now_s = self._clock.monotonic_s()
+        self._stop_seen_s = now_s if self._stop_seen_s is None else self._stop_seen_s
+        if now_s - self._stop_seen_s >= patience_s:
+            raise _HandingOver
 
     async def _perform(self, command: Command) -> None:
         now_s = self._clock.now_s()
@@ -186,7 +221,18 @@ class Driver:
 
     async def _wait(self, timeout_s: float) -> None:
         """Wait for a person's decision, and read it."""
-        await self._store.wait(self._cluster, self._run, length=self._state.length, timeout_s=timeout_s)
+        waiting = asyncio.create_task(
+            self._store.wait(self._cluster, self._run, length=self._state.length, timeout_s=timeout_s)
+        )
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            done, _ = await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if waiting in done:
+                await waiting
+        finally:
+            waiting.cancel()
+            stopping.cancel()
+            await asyncio.gather(waiting, stopping, return_exceptions=True)
         await self._catch_up()
 
     # --- steps
@@ -200,7 +246,7 @@ class Driver:
         )
         faults = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         # A fault of ours (a lost lease, a silent store) weighs more than a decision that came between.
-        for fault in sorted(faults, key=lambda fault: isinstance(fault, _Superseded)):
+        for fault in sorted(faults, key=lambda fault: isinstance(fault, _Superseded | _HandingOver)):
             raise fault
 
     async def _execute(self, step: Step, attempt: int) -> None:
@@ -255,6 +301,7 @@ class Driver:
             interrupted = self._state.aborted_by is not None or bool(self._state.two_leaders)
             if interrupted or self._clock.monotonic_s() >= deadline_s:
                 break
+            self._give_way(patience_s=HAND_OVER_AFTER_S)
             await self._clock.sleep(POLL_S)
         seen = [fact.observed for fact in facts if isinstance(fact, Fails)]
         unseen = [fact.reason for fact in facts if isinstance(fact, Unknown)]
@@ -317,6 +364,7 @@ class Driver:
                 why = problem or "; ".join(missing)
                 await self._record(UndoFailed(at_s=self._clock.now_s(), step=step.id, why=why))
                 return
+            self._give_way(patience_s=HAND_OVER_AFTER_S)
             await self._clock.sleep(POLL_S)
 
     # --- facts
@@ -347,6 +395,7 @@ class Driver:
             if self._clock.monotonic_s() >= deadline_s:
                 await self._record(AssumptionsUnknown(at_s=self._clock.now_s(), findings=unknown))
                 return
+            self._give_way()
             await self._clock.sleep(POLL_S)
 
     async def _check_all(self, checks: Sequence[Check]) -> list[Fact]:
@@ -362,6 +411,7 @@ class Driver:
                 or self._clock.monotonic_s() >= deadline_s
             ):
                 return facts
+            self._give_way()
             await self._clock.sleep(POLL_S)
 
     async def _note_catalogue_before(self) -> None:
@@ -475,12 +525,18 @@ async def drive_run(
     store: RunStore,
     notifier: Notifier,
     clock: Clock,
+    stop: asyncio.Event | None = None,
 ) -> RunState | LeaseHeld:
     """Take the lease and drive a run to its end, or say who drives it.
 
     The epoch is above every one that Redis or a reached host has seen, so that
-    an older driver is refused by both.
+    an older driver is refused by both. Once ``stop`` is set the step under way
+    is finished, the run handed over and the lease given back.
     """
+    driver_now = await store.driver(cluster)
+    if driver_now is not None:
+        # Without asking the hosts for their epoch: every other process looks in every second.
+        return driver_now
     lease = await store.take_lease(
         cluster, run, owner=owner, ttl_s=LEASE_TTL_S, above_epoch=await world.highest_epoch()
     )
@@ -497,6 +553,7 @@ async def drive_run(
             store=store,
             notifier=notifier,
             clock=clock,
+            stop=stop,
         )
         return await driver.drive()
     finally:

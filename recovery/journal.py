@@ -68,6 +68,17 @@ class LeaseTaken(_Event, frozen=True, kw_only=True):
 
     owner: str
     epoch: int
+    took_over_from: str = ""
+    """The driver that fell silent; "" for the first one, and after a hand-over."""
+    at: StepId | None = None
+    """The step it goes on with; None where all are finished."""
+
+
+class HandedOver(_Event, frozen=True, kw_only=True):
+    """A driver that is being stopped gave the run back, so that another process goes on at once."""
+
+    owner: str
+    epoch: int
 
 
 class GateOpened(_Event, frozen=True, kw_only=True):
@@ -208,6 +219,8 @@ class Outcome(StrEnum):
     EXPIRED = "expired"
     VOID = "void"
     """An assumption failed; a new plan is needed."""
+    UNLOCKED = "unlocked"
+    """A person took the lock away; nothing was taken back."""
 
 
 class Ended(_Event, frozen=True, kw_only=True):
@@ -216,9 +229,21 @@ class Ended(_Event, frozen=True, kw_only=True):
     outcome: Outcome
 
 
+class Unlocked(_Event, frozen=True, kw_only=True):
+    """A person took the cluster's lock from the run, which ends as it stands: nothing is taken back."""
+
+    by: Person
+    holder: str
+    """What the person typed: the driver that was alive, else the run."""
+    alive: bool
+    """Whether a driver had the lease at that moment."""
+    reason: str
+
+
 Event = (
     Proposed
     | LeaseTaken
+    | HandedOver
     | GateOpened
     | Approved
     | AssumptionsHeld
@@ -238,6 +263,7 @@ Event = (
     | CatalogueNoted
     | LeadersSeen
     | Ended
+    | Unlocked
 )
 
 # --- State ----------------------------------------------------------------------------------------------
@@ -319,6 +345,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     doubts: tuple[str, ...] = ()
     """Assumptions that could not be seen; a person decides whether to look again."""
     aborted_by: Person | None = None
+    unlocked: Unlocked | None = None
     two_leaders: tuple[ServerName, ...] = ()
     before: CatalogueNoted | None = None
     after: CatalogueNoted | None = None
@@ -421,6 +448,10 @@ def _changed(state: RunState, event: Event) -> RunState:
                 raise IllegalEvent(f"epoch {epoch} is not above {state.epoch}")
             # Time has passed, nobody knows how much: what was assumed is looked at again.
             return replace(state, owner=owner, epoch=epoch, held_at=())
+        case HandedOver(owner=owner, epoch=epoch):
+            if (owner, epoch) != (state.owner, state.epoch):
+                raise IllegalEvent(f"{owner} (epoch {epoch}) does not drive this run")
+            return replace(state, owner="")
         case GateOpened(gate=gate):
             if state.gate(gate) is None or any(opened.gate == gate for opened in state.opened):
                 raise IllegalEvent(f"gate {gate} is unknown or already open")
@@ -445,6 +476,8 @@ def _changed(state: RunState, event: Event) -> RunState:
             return replace(state, two_leaders=servers)
         case Ended(outcome=outcome, at_s=at_s):
             return replace(state, outcome=outcome, ended_s=at_s)
+        case Unlocked(at_s=at_s):
+            return replace(state, unlocked=event, outcome=Outcome.UNLOCKED, ended_s=at_s)
         case (
             StepNotNeeded()
             | StepBlocked()
@@ -752,6 +785,15 @@ def left_behind(state: RunState) -> tuple[Step, ...]:
         and step_state.status
         not in {StepStatus.TODO, StepStatus.BLOCKED, StepStatus.NOT_NEEDED, StepStatus.UNDONE}
     )
+
+
+def next_step(state: RunState) -> Step | None:
+    """The step that runs, waits or comes next; None when all are finished or passed over."""
+    for step, step_state in zip(state.plan.steps, state.steps, strict=True):
+        if step_state.status in FINISHED or (step.optional and step_state.status in WAITS_FOR_PERSON):
+            continue
+        return step
+    return None
 
 
 def not_done(state: RunState) -> tuple[Step, ...]:

@@ -76,6 +76,12 @@ class AgentFenced(_Check, frozen=True):
     server: ServerName
 
 
+class FenceLifted(_Check, frozen=True):
+    """No fence is in force any more; says nothing of a hold."""
+
+    server: ServerName
+
+
 class StateArchived(_Check, frozen=True):
     """This run's archive of raft/, serf/ and the configuration is there and its checksum is right."""
 
@@ -174,6 +180,7 @@ Check = (
     | AgentHeld
     | AgentRunning
     | AgentFenced
+    | FenceLifted
     | StateArchived
     | SnapshotSaved
     | PeersFileIs
@@ -243,6 +250,12 @@ class LiftFence(_Action, frozen=True):
     server: ServerName
 
 
+class WipeRaft(_Action, frozen=True):
+    """Empty raft/ of a stopped server that this run holds and has archived; node-id and serf/ stay."""
+
+    server: ServerName
+
+
 class WritePeers(_Action, frozen=True):
     """Write raft/peers.json (and raft/peers.info where missing) on a stopped and held server."""
 
@@ -277,6 +290,7 @@ Action = (
     | ArchiveState
     | FenceAgent
     | LiftFence
+    | WipeRaft
     | WritePeers
     | RemovePeers
     | JoinGossip

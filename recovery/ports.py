@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
-from recovery.journal import Event, RunState
+from recovery.journal import Event, RunState, Unlocked
 from recovery.model import ClusterName, ClusterObservation, Fact, Member, RunId, ServerName
 from recovery.plan import Action, Check, StepId
 
@@ -131,6 +131,19 @@ class RunStore(Protocol):
 
     async def decide(self, cluster: ClusterName, run: RunId, event: Event, *, expected_length: int) -> None:
         """Record what a person decided (approve, abort, retry): no lease needed; raises OutOfDate."""
+        ...
+
+    async def driver(self, cluster: ClusterName) -> LeaseHeld | None:
+        """Who drives the cluster's run right now; None when nobody has the lease."""
+        ...
+
+    async def unlock(
+        self, cluster: ClusterName, run: RunId, event: Unlocked, *, expected_length: int
+    ) -> None:
+        """End the run as it stands: record it, free the lock and take the lease away, in one act.
+
+        Raises OutOfDate. Whoever drove it learns by LeaseLost.
+        """
         ...
 
     async def wait(self, cluster: ClusterName, run: RunId, *, length: int, timeout_s: float) -> None:

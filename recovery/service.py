@@ -14,12 +14,21 @@ import msgspec
 from recovery import membership, policy
 from recovery.diagnosis import Degraded, Diagnosis, Healthy, diagnose
 from recovery.errors import OutOfDate, RecoveryError
-from recovery.journal import AbortChosen, Approved, Event, Proposed, RetryChosen, RunState, fold
+from recovery.journal import (
+    AbortChosen,
+    Approved,
+    Event,
+    Proposed,
+    RetryChosen,
+    RunState,
+    Unlocked,
+    fold,
+)
 from recovery.membership import Membership
 from recovery.model import ClusterName, ClusterObservation, ClusterSpec, Member, Person, RunId, ServerName
 from recovery.plan import Proposal, Refusal
 from recovery.policy import ApprovalPolicy, Rejected
-from recovery.ports import Clock, RunStore, World
+from recovery.ports import Clock, LeaseHeld, RunStore, World
 from recovery.procedures import may_settle
 from recovery.procedures import propose as propose_plan
 
@@ -200,7 +209,12 @@ class RecoveryService:
         )
 
     async def plan(
-        self, cluster: ClusterName, *, method: str | None = None, lost: tuple[ServerName, ...] = ()
+        self,
+        cluster: ClusterName,
+        *,
+        method: str | None = None,
+        lost: tuple[ServerName, ...] = (),
+        server: ServerName | None = None,
     ) -> PlanResult:
         """Look, diagnose and plan, without the lock and without a trace: what `propose` would propose now."""
         report = await self.status(cluster, lost=lost)
@@ -218,6 +232,7 @@ class RecoveryService:
             report.diagnosis,
             lost=lost,
             method=method,
+            server=server,
         )
         if isinstance(answer, Refusal):
             return Refused(report, answer)
@@ -231,6 +246,7 @@ class RecoveryService:
         origin: str,
         method: str | None = None,
         lost: tuple[ServerName, ...] = (),
+        server: ServerName | None = None,
         replaces: str = "",
     ) -> ProposeResult:
         """Look, diagnose and plan; the plan takes the cluster's lock and waits for approval.
@@ -240,7 +256,7 @@ class RecoveryService:
         holder = await self.active(cluster)
         if holder is not None:
             return Locked(holder)
-        answer = await self.plan(cluster, method=method, lost=lost)
+        answer = await self.plan(cluster, method=method, lost=lost, server=server)
         if not isinstance(answer, Planned):
             return answer
         proposal = await self._warned(cluster, answer)
@@ -336,6 +352,45 @@ class RecoveryService:
             done = await self._record(view, RetryChosen(at_s=self._clock.now_s(), by=by), f"Retried by {by}.")
             if done is not None:
                 return done
+
+    async def driver(self, cluster: ClusterName) -> LeaseHeld | None:
+        """Which process drives the cluster's run now; None when nobody does."""
+        return await self._store.driver(cluster)
+
+    async def unlock(
+        self, cluster: ClusterName, run: RunId, *, by: Person, holder: str, reason: str
+    ) -> DecisionResult:
+        """Take the cluster's lock from a run that nobody can finish or abort; it ends as it stands.
+
+        ``holder`` is typed by the person: the driver's name while one is alive, else the run's. So nobody
+        takes a run from a living driver without saying so.
+        """
+        while True:
+            view = await self.show(cluster, run)
+            if view.state.outcome is not None:
+                return Rejected(f"This run has ended already ({view.state.outcome}). Nothing was done.")
+            driver = await self._store.driver(cluster)
+            wanted = driver.owner if driver is not None else run
+            if not reason.strip():
+                return Rejected("Taking a lock away needs a reason. Nothing was done.")
+            if holder != wanted:
+                alive = f"{wanted} is alive and drives this run" if driver is not None else "nobody drives it"
+                return Rejected(
+                    f"“{holder}” does not hold the lock: {alive}. To take the lock from run {run}, type "
+                    f"{wanted}. Nothing was done."
+                )
+            event = Unlocked(
+                at_s=self._clock.now_s(),
+                by=by,
+                holder=holder,
+                alive=driver is not None,
+                reason=reason.strip(),
+            )
+            try:
+                await self._store.unlock(cluster, run, event, expected_length=view.state.length)
+            except OutOfDate:
+                continue
+            return Done(await self.show(cluster, run), f"Unlocked by {by}.")
 
     async def _record(self, view: RunView, event: Event, message: str) -> Done | None:
         """Append a person's decision; None when the journal grew meanwhile and must be read again."""

@@ -46,15 +46,16 @@ class Supervisor:
         self._clock = clock
         self._driving: dict[RunId, asyncio.Task[None]] = {}
         self._nudge = asyncio.Event()
+        self._stop = asyncio.Event()
 
     def nudge(self) -> None:
         """Look now: a run was just proposed."""
         self._nudge.set()
 
     async def serve(self) -> None:
-        """Look for runs until cancelled; a store that does not answer is asked again."""
+        """Look for runs until drained or cancelled; a store that does not answer is asked again."""
         try:
-            while True:
+            while not self._stop.is_set():
                 try:
                     await self._look()
                 except RecoveryError as error:
@@ -63,10 +64,16 @@ class Supervisor:
                     async with asyncio.timeout(LOOK_EVERY_S):
                         await self._nudge.wait()
                 self._nudge.clear()
+            await asyncio.gather(*self._driving.values(), return_exceptions=True)
         finally:
             for task in self._driving.values():
                 task.cancel()
             await asyncio.gather(*self._driving.values(), return_exceptions=True)
+
+    def drain(self) -> None:
+        """Let every run go as soon as the step under way is finished; `serve` ends when all are handed over."""
+        self._stop.set()
+        self._nudge.set()
 
     async def _look(self) -> None:
         self._driving = {run: task for run, task in self._driving.items() if not task.done()}
@@ -94,6 +101,7 @@ class Supervisor:
             store=self._store,
             notifier=self._notifier,
             clock=self._clock,
+            stop=self._stop,
         )
         if isinstance(ended, LeaseHeld):
             return None

@@ -24,6 +24,7 @@ from recovery.plan import (
     Check,
     ClusterAnswers,
     ConfigurationIs,
+    FenceLifted,
     IsVoter,
     LeaderElected,
     LogIs,
@@ -66,6 +67,8 @@ async def _answer(probe: Probe, check: Check, run: RunId) -> Fact:
             return await _running(probe, server)
         case AgentFenced(server):
             return _fenced(await probe.hosts[server].look())
+        case FenceLifted(server):
+            return _lifted(await probe.hosts[server].look())
         case StateArchived(server):
             archive = await probe.hosts[server].archive(run)
             if archive.state == "good":
@@ -131,6 +134,12 @@ def _fenced(host: HostView) -> Fact:
         if so
     ]
     return Fails("; ".join(missing)) if missing else Holds(f"stopped, disabled, fenced by {host.fenced_by}")
+
+
+def _lifted(host: HostView) -> Fact:
+    if host.fenced_by:
+        return Fails(f"fenced by {host.fenced_by}")
+    return Holds(f"no fence is in force, the unit is {'enabled' if host.enabled else 'disabled'}")
 
 
 async def _running(probe: Probe, server: ServerName) -> Fact:

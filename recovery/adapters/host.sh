@@ -419,20 +419,25 @@ verb_receipt() {
     fi
 }
 
-verb_archive_check() {
-    plain "$1" || die 64 "not a run: $1"
+# Sets place and archive_state: good (there, checksum right, holds raft/), damaged or none.
+check_archive() {
     find_data_dir
     place=$STATE/archive/$1
     if [ ! -f "$place/state.tar.sha256" ] || [ ! -f "$place/state.tar" ]; then
-        say archive none
-        return 0
-    fi
-    if (cd "$place" && sha256sum --status -c state.tar.sha256) &&
+        archive_state=none
+    elif (cd "$place" && sha256sum --status -c state.tar.sha256) &&
         tar -tf "$place/state.tar" | grep -qx "${data_dir#/}/raft/"; then
-        say archive good
+        archive_state=good
     else
-        say archive damaged
+        archive_state=damaged
     fi
+}
+
+verb_archive_check() {
+    plain "$1" || die 64 "not a run: $1"
+    check_archive "$1"
+    say archive "$archive_state"
+    [ "$archive_state" != none ] || return 0
     say path "$place/state.tar"
     say bytes "$(stat -c %s "$place/state.tar")"
     say sha256 "$(cut -d ' ' -f 1 "$place/state.tar.sha256")"
@@ -696,6 +701,19 @@ FILES
     finish "$place/state.tar, $(stat -c %s "$place/state.tar") bytes"
 }
 
+# Empties raft/ and nothing else: with node-id and serf/ kept, the server comes back as itself, without a log.
+# Cut off in the middle it is only half empty, but held: the next call goes on.
+verb_wipe_raft() {
+    need_stopped
+    [ "$(held_by)" = "$RUN" ] || die 65 "the agent is not held by this run; it could start with half a log"
+    need_raft_dir
+    check_archive "$RUN"
+    [ "$archive_state" = good ] || die 65 "the archive of run $RUN is $archive_state; without it nothing is wiped"
+    find "$data_dir/raft" -mindepth 1 -delete || die 70 "$data_dir/raft could not be emptied"
+    sync "$data_dir/raft"
+    finish "$data_dir/raft emptied; what was there is in $place/state.tar"
+}
+
 # A snapshot of what this server holds, without a leader. The payload is the token, or empty.
 verb_snapshot() {
     case $1 in http://127.0.0.1:* | https://127.0.0.1:*) ;; *) die 64 "not an address on the loopback: $1" ;; esac
@@ -782,7 +800,7 @@ main() {
             load_unit
             ;;
         receipt | snapshot-check) ;;
-        hold | release | stop | start | fence | lift | archive | snapshot | write-peers | remove-peers)
+        hold | release | stop | start | fence | lift | archive | wipe-raft | snapshot | write-peers | remove-peers)
             begin "$@"
             shift 6
             ;;
@@ -805,6 +823,7 @@ main() {
         fence) verb_fence ;;
         lift) verb_lift ;;
         archive) verb_archive ;;
+        wipe-raft) verb_wipe_raft ;;
         snapshot) verb_snapshot "${1:-}" ;;
         write-peers) verb_write_peers "${1:-}" ;;
         remove-peers) verb_remove_peers ;;

@@ -77,6 +77,18 @@ redis.call('RPUSH', KEYS[1], ARGV[2])
 return {'ok'}
 """
 
+# KEYS run, active, lease. ARGV run id, event, expected length.
+UNLOCK = """
+local length = redis.call('LLEN', KEYS[1])
+local expected = tonumber(ARGV[3])
+if length == expected + 1 and redis.call('LINDEX', KEYS[1], -1) == ARGV[2] then return {'ok'} end
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then return {'ended'} end
+if length ~= expected then return {'length', tostring(length)} end
+redis.call('RPUSH', KEYS[1], ARGV[2])
+redis.call('DEL', KEYS[2], KEYS[3])
+return {'ok'}
+"""
+
 # KEYS the key. ARGV nonce, time to live in ms.
 ONCE = """
 if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return {'ok'} end

@@ -30,7 +30,7 @@ from recovery.adapters import durability, redis_scripts
 from recovery.adapters.redis_client import RedisClient, Tls, client_at, explain
 from recovery.codec import decode_event, encode_event
 from recovery.errors import IllegalEvent, LeaseLost, OutOfDate, StoreUnavailable
-from recovery.journal import Ended, Event
+from recovery.journal import Ended, Event, Unlocked
 from recovery.model import ClusterName, RunId
 from recovery.ports import Lease, LeaseHeld
 
@@ -66,6 +66,7 @@ class RedisStore:
         self._release_lease = client.register_script(redis_scripts.RELEASE_LEASE)
         self._append = client.register_script(redis_scripts.APPEND)
         self._decide = client.register_script(redis_scripts.DECIDE)
+        self._unlock = client.register_script(redis_scripts.UNLOCK)
         self._once = client.register_script(redis_scripts.ONCE)
 
     async def aclose(self) -> None:
@@ -165,13 +166,35 @@ class RedisStore:
 
     async def decide(self, cluster: ClusterName, run: RunId, event: Event, *, expected_length: int) -> None:
         """Record what a person decided; OutOfDate if the journal has grown or the run has ended."""
-        if isinstance(event, Ended):
+        if isinstance(event, Ended | Unlocked):
             raise IllegalEvent("The end of a run is recorded by the one who drives it, under its lease.")
         answer = await self._run(
             self._decide,
             keys=[_key(cluster, f"run:{run}"), _key(cluster, "active")],
             args=[run, encode_event(event), expected_length],
             undone="the decision was not recorded",
+        )
+        _check_written(answer, run, expected_length=expected_length)
+
+    async def driver(self, cluster: ClusterName) -> LeaseHeld | None:
+        """Say who has the lease."""
+        held = await self._ask(
+            lambda: self._client.hmget(_key(cluster, "lease"), ["owner", "epoch"]),
+            undone="the driver was not looked up",
+        )
+        if held[0] is None or held[1] is None:
+            return None
+        return LeaseHeld(owner=held[0].decode(), epoch=int(held[1]))
+
+    async def unlock(
+        self, cluster: ClusterName, run: RunId, event: Unlocked, *, expected_length: int
+    ) -> None:
+        """End the run as it stands; OutOfDate if the journal has grown or the run has ended."""
+        answer = await self._run(
+            self._unlock,
+            keys=[_key(cluster, f"run:{run}"), _key(cluster, "active"), _key(cluster, "lease")],
+            args=[run, encode_event(event), expected_length],
+            undone="the lock was not taken away",
         )
         _check_written(answer, run, expected_length=expected_length)
 

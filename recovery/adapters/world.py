@@ -44,6 +44,7 @@ from recovery.plan import (
     SaveSnapshot,
     StartAgent,
     StopAgent,
+    WipeRaft,
     WritePeers,
 )
 from recovery.ports import ActKey, MembersTold
@@ -133,6 +134,8 @@ class ClusterWorld:
                 return await self._act(server, "fence", key, timeout_s)
             case LiftFence(server):
                 return await self._act(server, "lift", key, timeout_s)
+            case WipeRaft(server):
+                return await self._act(server, "wipe-raft", key, timeout_s)
             case WritePeers():
                 return await self._write_peers(action, key, timeout_s)
             case RemovePeers(server):

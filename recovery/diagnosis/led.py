@@ -44,8 +44,22 @@ def degraded(seen: Survey) -> Degraded:
         if server.host is not None and not server.host.running and not server.host.fenced_by
     )
     problems = _problems(seen)
+    fenced = tuple(
+        server.name
+        for server in seen.observation.servers
+        if server.host is not None and server.host.fenced_by
+    )
+    back = (
+        f"`/consul readmit {seen.observation.cluster} {fenced[0]}` takes {fenced[0]} back" if fenced else ""
+    )
     if stopped:
-        advice = f"Start {names(stopped)}: `/consul recover {seen.observation.cluster}` proposes it."
+        advice = f"Start {names(stopped)}: `/consul recover {seen.observation.cluster}` proposes it." + (
+            f" After that: {back}." if back else ""
+        )
+    elif back:
+        advice = (
+            f"{names(fenced)} {'is' if len(fenced) == 1 else 'are'} fenced, left out by a recovery: {back}."
+        )
     else:
         advice = (
             "There is a leader, so nothing is recovered here. Look at the servers named above one by one."
@@ -63,6 +77,9 @@ def _problems(seen: Survey) -> tuple[str, ...]:
     problems = [voter_line(voter) for voter in seen.voters if voter.sight is not Sight.RUNNING]
     for name in seen.others:
         server = seen.server(name)
+        if server.host is not None and server.host.fenced_by:
+            problems.append(f"{name} is fenced by run {server.host.fenced_by}, and no voter")
+            continue
         running = server.host is not None and server.host.running
         problems.append(f"{name} is {'running' if running else 'stopped'} but no voter")
     for server in seen.observation.servers:

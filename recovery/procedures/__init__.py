@@ -17,10 +17,10 @@ from recovery.diagnosis import (
 )
 from recovery.model import ClusterObservation, ServerName
 from recovery.plan import Proposal, Refusal
-from recovery.procedures import peers_json, start_stopped
+from recovery.procedures import peers_json, readmit, start_stopped
 from recovery.procedures.claims import contradicted_by_gossip_alone, contradictions
 
-METHODS = (start_stopped.NAME, peers_json.NAME)
+METHODS = (start_stopped.NAME, peers_json.NAME, readmit.NAME)
 
 __all__ = ["METHODS", "may_settle", "propose"]
 
@@ -31,12 +31,18 @@ def propose(
     *,
     lost: tuple[ServerName, ...] = (),
     method: str | None = None,
+    server: ServerName | None = None,
 ) -> Proposal | Refusal:
-    """Choose the smallest procedure that applies, or the one asked for if it does."""
+    """Choose the smallest procedure that applies, or the one asked for if it does.
+
+    ``server`` is whom a readmission is about; the other methods take none.
+    """
     if method is not None and method not in METHODS:
         return _refusal(
             method, (f"There is no method “{method}”; there are {', '.join(METHODS)}.",), diagnosis
         )
+    if method == readmit.NAME:
+        return readmit.build(observation, diagnosis, server)
     wrong = contradictions(survey(observation, lost), lost) if lost else ()
     if wrong:
         return _refusal(method or "recover", wrong, diagnosis)

@@ -44,6 +44,7 @@ from recovery.plan import (
     ClusterAnswers,
     ConfigurationIs,
     FenceAgent,
+    FenceLifted,
     HoldAgent,
     IsVoter,
     JoinGossip,
@@ -63,6 +64,7 @@ from recovery.plan import (
     StartAgent,
     StateArchived,
     StopAgent,
+    WipeRaft,
     WritePeers,
 )
 from recovery.ports import ActKey, MembersTold
@@ -286,6 +288,7 @@ class FakeWorld:
                 | AgentHeld(server=name)
                 | AgentRunning(server=name)
                 | AgentFenced(server=name)
+                | FenceLifted(server=name)
                 | StateArchived(server=name)
                 | SnapshotSaved(server=name)
                 | PeersFileIs(server=name)
@@ -350,6 +353,7 @@ class FakeWorld:
         | AgentHeld
         | AgentRunning
         | AgentFenced
+        | FenceLifted
         | StateArchived
         | SnapshotSaved
         | PeersFileIs
@@ -371,6 +375,8 @@ class FakeWorld:
                 return _fact(
                     bool(server.fenced_by), f"{server.name} is fenced", f"{server.name} is not fenced"
                 )
+            case FenceLifted():
+                return _fact(not server.fenced_by, f"{server.name} has no fence", f"{server.name} is fenced")
             case StateArchived():
                 return _fact(
                     run in server.archives, f"{server.name} is archived", f"no archive on {server.name}"
@@ -457,6 +463,13 @@ class FakeWorld:
                 self._stop(server)
             case LiftFence():
                 server.fenced_by = ""
+            case WipeRaft():
+                _need_stopped(server)
+                if server.held_by != run or run not in server.archives:
+                    raise HostRefused(
+                        f"{server.name} is not held or not archived by this run; nothing was done"
+                    )
+                server.last, server.voters, server.peers_json = None, (), None
             case WritePeers(peers=peers):
                 _need_stopped(server)
                 if server.held_by != run:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from recovery.codec import decode_event, encode_event
 from recovery.errors import IllegalEvent, LeaseLost, OutOfDate, StoreUnavailable
-from recovery.journal import Ended, Event, RunState, apply, start
+from recovery.journal import Ended, Event, RunState, Unlocked, apply, start
 from recovery.model import ClusterName, RunId
 from recovery.ports import Lease, LeaseHeld
 
@@ -98,9 +98,21 @@ class MemoryStore:
         await self._tell()
 
     async def decide(self, cluster: ClusterName, run: RunId, event: Event, *, expected_length: int) -> None:
-        if isinstance(event, Ended):
+        if isinstance(event, Ended | Unlocked):
             raise IllegalEvent("the end of a run is recorded by the one who drives it")
         self._write(self._cluster(cluster), run, event, expected_length)
+        await self._tell()
+
+    async def driver(self, cluster: ClusterName) -> LeaseHeld | None:
+        return self._holder(self._cluster(cluster))
+
+    async def unlock(
+        self, cluster: ClusterName, run: RunId, event: Unlocked, *, expected_length: int
+    ) -> None:
+        kept = self._cluster(cluster)
+        self._write(kept, run, event, expected_length)
+        if kept.active == run:
+            kept.active, kept.holder = None, None
         await self._tell()
 
     async def wait(self, cluster: ClusterName, run: RunId, *, length: int, timeout_s: float) -> None:
