@@ -95,6 +95,7 @@ async def serve(settings: Settings) -> None:
             mentions=mentions_of(settings),
             channel_of=settings.channel_of,
             units=core.units,
+            owner=core.owner,
         )
         supervisor = Supervisor(
             owner=core.owner,

@@ -23,6 +23,8 @@ class Deed(StrEnum):
     APPROVE = "approve"
     RETRY = "retry a step"
     ABORT = "abort a run"
+    RESUME = "resume a run"
+    UNLOCK = "take a run's lock away"
 
 
 class Grant(msgspec.Struct, frozen=True):
@@ -52,11 +54,12 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     approve: Grant
 
     def grant_of(self, deed: Deed) -> Grant:
-        """Who may do this: retrying and aborting ask for the right to recover or to approve."""
+        """Who may do this: retrying, resuming and aborting ask for the right to recover or to approve."""
         match deed:
-            case Deed.APPROVE:
+            # Whoever takes a lock away answers for two recoveries at once, so it is the approvers' right.
+            case Deed.APPROVE | Deed.UNLOCK:
                 return self.approve
-            case Deed.RETRY | Deed.ABORT:
+            case Deed.RETRY | Deed.ABORT | Deed.RESUME:
                 return Grant(
                     self.recover.people | self.approve.people,
                     self.recover.groups | self.approve.groups,

@@ -21,6 +21,9 @@ REFRESH = "status_refresh"
 RECOVER = "status_recover"
 TYPED_MODAL = "approve_typed"
 TYPED_BLOCK = "type:"
+UNLOCK_MODAL = "unlock"
+HOLDER_BLOCK = "holder"
+REASON_BLOCK = "reason"
 
 DIGEST_CHARACTERS = 12
 

@@ -82,8 +82,16 @@ async def _serve(settings: Settings, arguments: argparse.Namespace) -> int:
                 return await terminal.approve(
                     arguments.run, yes=arguments.yes, digest=arguments.digest, typed=arguments.type
                 )
+            case "readmit":
+                return await terminal.readmit(arguments.cluster, server=arguments.server)
             case "abort":
                 return await terminal.abort(arguments.target)
+            case "resume":
+                return await terminal.resume(arguments.target)
+            case "unlock":
+                return await terminal.unlock(
+                    arguments.target, holder=arguments.holder, reason=arguments.reason
+                )
             case "retry":
                 return await terminal.retry(arguments.target)
             case "runs":
@@ -125,6 +133,9 @@ def _parser() -> argparse.ArgumentParser:
         planned.add_argument(
             "--lost", type=_names, default=(), metavar="S2,S3", help="servers that are gone for good"
         )
+    readmit = add("readmit", "Propose to take a fenced server back, and drive it here once it is approved.")
+    readmit.add_argument("cluster", nargs="?")
+    readmit.add_argument("server")
     approve = add("approve", "Approve what a run asks for.")
     approve.add_argument("run")
     approve.add_argument("--yes", action="store_true", help="do not ask; needs --digest")
@@ -141,8 +152,13 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in (
         ("abort", "Stop a run before its next step."),
         ("retry", "Try the failed or blocked step again."),
+        ("resume", "Stay with a run, and drive it here where nobody does."),
     ):
         add(name, text).add_argument("target", nargs="?", metavar="RUN|CLUSTER")
+    unlock = add("unlock", "Take the lock from a run that can neither be finished nor aborted.")
+    unlock.add_argument("target", nargs="?", metavar="RUN|CLUSTER")
+    unlock.add_argument("--holder", default="", help="from whom: the living driver, else the run")
+    unlock.add_argument("--reason", default="", help="why; kept in the journal")
     add("runs", "List the newest runs of a cluster.").add_argument("cluster", nargs="?")
     add("show", "Show a run with its journal.").add_argument("run")
     add("doctor", "Check the settings and every way to Redis, Slack and the servers.")

@@ -48,6 +48,31 @@ class Retry(_Command, frozen=True):
     target: str | None
 
 
+class Readmit(_Command, frozen=True):
+    """Propose to take a fenced server back; changes nothing before it is approved."""
+
+    cluster: str | None
+    server: str
+
+
+class Resume(_Command, frozen=True):
+    """Say who drives a run, and take it up where nobody does."""
+
+    target: str | None
+
+
+class Unlock(_Command, frozen=True):
+    """Take the cluster's lock from a run; a form asks from whom and why."""
+
+    target: str | None
+
+
+class Show(_Command, frozen=True):
+    """Show a run: by its id, or the active one of a cluster."""
+
+    target: str | None
+
+
 class Runs(_Command, frozen=True):
     """List the newest runs."""
 
@@ -58,7 +83,7 @@ class Help(_Command, frozen=True):
     """Say what can be typed."""
 
 
-Command = Status | Recover | Abort | Retry | Runs | Help
+Command = Status | Recover | Readmit | Abort | Retry | Resume | Unlock | Show | Runs | Help
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -71,13 +96,18 @@ USAGE: Mapping[str, str] = {
     "status": "status [cluster] - what every server says, and what is wrong; for everybody",
     "recover": "recover [cluster] [--method start|peers-json] [--lost s2,s3] - propose a recovery; nothing is "
     "changed before it is approved",
+    "readmit": "readmit [cluster] SERVER - propose to take a fenced server back into its cluster",
     "abort": "abort [cluster|run] - stop a run before its next step",
     "retry": "retry [cluster|run] - try the failed or blocked step again",
+    "resume": "resume [cluster|run] - who drives a run; taken up again where nobody does",
+    "unlock": "unlock [cluster|run] - take the lock from a run that can neither be finished nor aborted; asks why",
+    "show": "show [cluster|run] - a run as it stands, with its last events",
     "runs": "runs [cluster] - the newest runs",
     "help": "help - this list",
 }
 
 _OPTIONS: Mapping[str, frozenset[str]] = {"recover": frozenset({"method", "lost"})}
+_MOST_NAMES: Mapping[str, int] = {"readmit": 2}
 _MOST_CHARACTERS = 500
 
 # hyphens, figure dash, en dash, em dash, bar, minus; double and single quotes, high and low, and guillemets
@@ -109,7 +139,8 @@ def parse(text: str, *, name: str = NAME) -> Command | Reply:
     parsed = _arguments(verb, rest, name=name)
     if isinstance(parsed, Reply):
         return parsed
-    target, options = parsed
+    named, options = parsed
+    target = named[0] if named else None
     match verb:
         case "status":
             return Status(target)
@@ -120,6 +151,16 @@ def parse(text: str, *, name: str = NAME) -> Command | Reply:
             return Abort(target)
         case "retry":
             return Retry(target)
+        case "readmit" if target is None:
+            return Reply(f"Which server? Nothing was done.\n`{name} {USAGE[verb]}`")
+        case "readmit":
+            return Readmit(named[0] if len(named) > 1 else None, named[-1])
+        case "resume":
+            return Resume(target)
+        case "unlock":
+            return Unlock(target)
+        case "show":
+            return Show(target)
         case _:
             return Runs(target)
 
@@ -140,9 +181,9 @@ def plain(text: str) -> str:
     return re.sub(rf"[\"'`*{_QUOTES}]", "", bare)
 
 
-def _arguments(verb: str, words: list[str], *, name: str) -> tuple[str | None, dict[str, str]] | Reply:
+def _arguments(verb: str, words: list[str], *, name: str) -> tuple[tuple[str, ...], dict[str, str]] | Reply:
     known = _OPTIONS.get(verb, frozenset())
-    target: str | None = None
+    named: list[str] = []
     options: dict[str, str] = {}
     waiting = list(words)
     while waiting:
@@ -167,15 +208,15 @@ def _arguments(verb: str, words: list[str], *, name: str) -> tuple[str | None, d
             options[key] = value
         elif word.startswith("-"):
             return Reply(_no_such("option", word, known, name=name, verb=verb))
-        elif target is None:
+        elif len(named) < _MOST_NAMES.get(verb, 1):
             if not _NAME.fullmatch(word):
                 return Reply("That is no name of a cluster or a run. Nothing was done.")
-            target = word
+            named.append(word)
         else:
             return Reply(
-                f"One name at a time, please: there are two here. Nothing was done.\n`{name} {USAGE[verb]}`"
+                f"One name at a time, please: there are more here. Nothing was done.\n`{name} {USAGE[verb]}`"
             )
-    return target, options
+    return tuple(named), options
 
 
 def _no_such(

@@ -73,6 +73,7 @@ class Follower:
             mentions=mentions_of(settings),
             channel_of=settings.channel_of,
             units=self._core.units,
+            owner=self._core.owner,
         )
 
     async def _drive(self, view: RunView, notifier: Notifier) -> None:

@@ -20,12 +20,47 @@ import structlog
 
 from bot import authz, commands, notes
 from bot.authz import Allowed, Deed, Denied, Rules
-from bot.blocks import Message
-from bot.buttons import ABORT, APPROVE, APPROVE_TYPED, RECOVER, REFRESH, RETRY, TYPED_MODAL, Press, read_value
-from bot.commands import Abort, Command, Help, Recover, Reply, Retry, Runs, Status
+from bot.blocks import Block, Message
+from bot.buttons import (
+    ABORT,
+    APPROVE,
+    APPROVE_TYPED,
+    REASON_BLOCK,
+    RECOVER,
+    REFRESH,
+    RETRY,
+    TYPED_MODAL,
+    UNLOCK_MODAL,
+    Press,
+    read_value,
+)
+from bot.commands import (
+    Abort,
+    Command,
+    Help,
+    Readmit,
+    Recover,
+    Reply,
+    Resume,
+    Retry,
+    Runs,
+    Show,
+    Status,
+    Unlock,
+)
 from bot.directory import Directory
 from bot.notifier import SlackNotifier
-from bot.payloads import Asked, Json, Private, asked_by_click, asked_by_command, caller_of, read_private
+from bot.payloads import (
+    Asked,
+    Json,
+    Private,
+    PrivateUnlock,
+    asked_by_click,
+    asked_by_command,
+    caller_of,
+    read_private,
+    read_unlock,
+)
 from bot.registry import TaskRegistry
 from bot.status_card import status_card
 from bot.talk import NOT_INVITED, SaidNo, SlackProblem, Talk
@@ -33,6 +68,7 @@ from recovery.errors import RecoveryError
 from recovery.model import ClusterName, Person, RunId, ServerName
 from recovery.policy import Rejected
 from recovery.ports import Clock, RunStore
+from recovery.procedures import readmit
 from recovery.service import (
     DecisionResult,
     Locked,
@@ -110,15 +146,13 @@ class Handlers:
         """A modal was submitted; wrong names are shown in it."""
         view = body.get("view") or {}
         private = read_private(str(view.get("private_metadata") or ""))
+        if view.get("callback_id") == UNLOCK_MODAL:
+            await self._on_unlock(ack, body)
+            return
         if view.get("callback_id") != TYPED_MODAL or private is None:
             await ack()
             return
-        values = (view.get("state") or {}).get("values") or {}
-        typed = {
-            str(block): str((fields.get("typed") or {}).get("value") or "")
-            for block, fields in values.items()
-        }
-        errors = notes.typing_errors(private.press.typed, typed)
+        errors = notes.typing_errors(private.press.typed, typed_in(view))
         if errors:
             await ack(response_action="errors", errors=errors)
             return
@@ -135,6 +169,26 @@ class Handlers:
             name="approve typed",
         )
 
+    async def _on_unlock(self, ack: Ack, body: Json) -> None:
+        view = body.get("view") or {}
+        form = read_unlock(str(view.get("private_metadata") or ""))
+        if form is None:
+            await ack()
+            return
+        typed = typed_in(view)
+        errors = notes.unlock_errors(form.holder, typed)
+        if errors:
+            await ack(response_action="errors", errors=errors)
+            return
+        await ack()
+        asked = Asked(
+            caller=caller_of(body),
+            channel=form.channel,
+            response_url=form.response_url,
+            key=f"view:{view.get('id')}:{caller_of(body).user_id}",
+        )
+        self._hand_over(asked, lambda: self._unlock(asked, form, typed[REASON_BLOCK]), name="unlock")
+
     async def on_closed(self, ack: Ack) -> None:
         """A modal was closed."""
         await ack()
@@ -148,8 +202,17 @@ class Handlers:
                 return f"Looking at {name}, then I propose a plan. Nothing is changed before it is approved…"
             case Runs(cluster=cluster):
                 return f"Looking for runs of {self._service.resolve_cluster(cluster)}…"
+            case Readmit(cluster=cluster, server=server):
+                name = self._service.resolve_cluster(cluster)
+                return f"Looking at {name} for a way back for {server}. Nothing is changed before it is approved…"
             case Abort():
                 return "Aborting…"
+            case Resume():
+                return "Looking who drives it…"
+            case Unlock():
+                return "Looking who holds the lock; a form opens…"
+            case Show():
+                return "Looking for the run…"
             case Retry():
                 return "Retrying…"
             case Help():
@@ -242,6 +305,16 @@ class Handlers:
                 await self._status(asked, self._service.resolve_cluster(cluster))
             case Recover(cluster=cluster, method=method, lost=lost):
                 await self._recover(asked, self._service.resolve_cluster(cluster), method, lost)
+            case Readmit(cluster=cluster, server=server):
+                await self._recover(
+                    asked, self._service.resolve_cluster(cluster), readmit.NAME, (), server=ServerName(server)
+                )
+            case Resume(target=target):
+                await self._resume(asked, await self._run_named(target))
+            case Unlock(target=target):
+                await self._ask_unlock(asked, await self._run_named(target))
+            case Show(target=target):
+                await self._show(asked, await self._run_named(target))
             case Runs(cluster=cluster):
                 await self._runs(asked, self._service.resolve_cluster(cluster))
             case Abort(target=target):
@@ -277,7 +350,13 @@ class Handlers:
             await self._answer(asked, notes.not_invited(message))
 
     async def _recover(
-        self, asked: Asked, cluster: ClusterName, method: str | None, lost: tuple[str, ...]
+        self,
+        asked: Asked,
+        cluster: ClusterName,
+        method: str | None,
+        lost: tuple[str, ...],
+        *,
+        server: ServerName | None = None,
     ) -> None:
         person = await self._may(asked, Deed.RECOVER)
         if person is None:
@@ -288,6 +367,7 @@ class Handlers:
             origin=asked.channel,
             method=method,
             lost=tuple(ServerName(name) for name in lost),
+            server=server,
         )
         match result:
             case RunProposed(view=view):
@@ -310,6 +390,63 @@ class Handlers:
         views = await self._service.runs(cluster, limit=10)
         links = await asyncio.gather(*(self._notifier.link(cluster, view.run) for view in views))
         await self._answer(asked, notes.runs(cluster, zip(views, links, strict=True)))
+
+    async def _show(self, asked: Asked, view: RunView) -> None:
+        if not await self._may_look(asked):
+            return
+        link = await self._notifier.link(view.cluster, view.run)
+        await self._answer(asked, notes.shown(view, link, self._notifier.look(view)))
+
+    async def _resume(self, asked: Asked, view: RunView) -> None:
+        person = await self._may(asked, Deed.RESUME, run=view)
+        if person is None:
+            return
+        if view.state.outcome is not None:
+            await self._answer(
+                asked, notes.told(f"Run {view.run} has ended ({view.state.outcome}). Nothing was done.")
+            )
+            return
+        driver = await self._service.driver(view.cluster)
+        log.info("resume", run=view.run, by=person, driver=driver.owner if driver is not None else "")
+        self._nudge()
+        await self._answer(
+            asked, notes.resumed(view, driver, await self._notifier.link(view.cluster, view.run))
+        )
+
+    async def _ask_unlock(self, asked: Asked, view: RunView) -> None:
+        """Open the form at once: the trigger lives three seconds. Rights are asked before and after."""
+        if view.state.outcome is not None:
+            await self._answer(
+                asked,
+                notes.told(
+                    f"Run {view.run} has ended ({view.state.outcome}) and holds no lock. Nothing was done."
+                ),
+            )
+            return
+        if await self._may(asked, Deed.UNLOCK) is None:
+            return
+        driver = await self._service.driver(view.cluster)
+        form = PrivateUnlock(view.run, notes.holder_of(view, driver), asked.channel, asked.response_url)
+        modal = notes.unlock_modal(view, driver, private=msgspec.json.encode(form).decode())
+        await self._open(asked, asked.trigger_id, modal, "Nothing was unlocked; type it again.")
+
+    async def _unlock(self, asked: Asked, form: PrivateUnlock, reason: str) -> None:
+        person = await self._may(asked, Deed.UNLOCK, fresh=True)
+        if person is None:
+            return
+        view = await self._service.find(form.run)
+        # What was typed is what the form named. Should somebody drive it by now, the service refuses it.
+        result = await self._service.unlock(
+            view.cluster, view.run, by=person, holder=form.holder, reason=reason
+        )
+        await self._decided(asked, result, "unlocked", by=person)
+
+    async def _open(self, asked: Asked, trigger_id: str, modal: Block, instead: str) -> None:
+        try:
+            await self._talk.open_view(trigger_id, modal)
+        except SlackProblem as problem:
+            log.warning("the modal could not be opened", problem=str(problem))
+            await self._answer(asked, notes.said(f"Slack did not open the form in time. {instead}"))
 
     # --- the buttons
 
@@ -351,13 +488,7 @@ class Handlers:
             return
         private = Private(press, asked.channel, asked.response_url)
         view = notes.typed_modal(press, private=msgspec.json.encode(private).decode())
-        try:
-            await self._talk.open_view(trigger_id, view)
-        except SlackProblem as problem:
-            log.warning("the modal could not be opened", problem=str(problem))
-            await self._answer(
-                asked, notes.said("Slack did not open the form in time. Nothing was approved; click again.")
-            )
+        await self._open(asked, trigger_id, view, "Nothing was approved; click again.")
 
     async def _approve(self, asked: Asked, press: Press, *, typed: tuple[ServerName, ...] = ()) -> None:
         # Asked afresh: whoever left the group a minute ago must not approve.
@@ -398,6 +529,14 @@ class Handlers:
         log.info(what, run=view.run, by=by, user=asked.caller.user_id)
         await self._notifier.show(view.cluster, view.run, view.state, view.events)
         self._nudge()
+
+
+def typed_in(view: Json) -> dict[str, str]:
+    """What was typed into a modal, by block id."""
+    values = (view.get("state") or {}).get("values") or {}
+    return {
+        str(block): str((fields.get("typed") or {}).get("value") or "") for block, fields in values.items()
+    }
 
 
 class NoActiveRun(RecoveryError):

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bot.blocks import Block, Message, context, esc, finalize, modal, section, typed_input
-from bot.buttons import TYPED_BLOCK, TYPED_MODAL, Press
+from bot import by_hand
+from bot.blocks import Block, Message, code_block, context, esc, finalize, modal, section, typed_input
+from bot.buttons import HOLDER_BLOCK, REASON_BLOCK, TYPED_BLOCK, TYPED_MODAL, UNLOCK_MODAL, Press
 from bot.commands import NAME, usage
-from bot.wording import duration, phase, progress, situation_mark, utc
+from bot.run_card import Look, run_card
+from bot.thread import event_line
+from bot.wording import Phase, duration, phase, progress, situation_mark, utc, utc_time
 from recovery.model import ClusterName, ServerName
 from recovery.plan import Refusal
+from recovery.ports import LeaseHeld
 from recovery.service import Refused, RunView, StatusReport
+
+SHOWN_EVENTS = 15
 
 OLD_BUTTON = (
     "This button is from an old message, or one that this version of the bot does not know. Nothing was done. "
@@ -116,6 +122,85 @@ def typed_modal(press: Press, *, private: str) -> Block:
                 typed_input(block_id=f"{TYPED_BLOCK}{name}", label=f"Type {name}", hint=f"exactly: {name}")
                 for name in press.typed
             ),
+        ],
+    )
+
+
+def unlock_modal(view: RunView, driver: LeaseHeld | None, *, private: str) -> Block:
+    """The form of an unlock: whose lock, whether it lives, what stays behind, and why."""
+    state = view.state
+    if driver is not None:
+        alive = (
+            f"⚠️ *{esc(driver.owner)} is ALIVE and drives it* ({phase(state)}, {progress(state)}). `{NAME} abort "
+            f"{esc(view.run)}` is the safe way: it stops before the next step and takes back what would be a trap. "
+            "Taken away now, an act that is under way on a host still ends there."
+        )
+    else:
+        alive = f"*No process drives it* ({phase(state)}, {progress(state)}); a running bot would take it up by itself."
+    left = by_hand.left_lines(state)
+    stays = "\n".join(f"• {esc(line)}" for line in left) or "• nothing was changed on any server so far"
+    holder = holder_of(view, driver)
+    return modal(
+        title="Take the lock away",
+        submit="Unlock",
+        callback_id=UNLOCK_MODAL,
+        private=private,
+        blocks=[
+            section(
+                f"Run *{esc(view.run)}* of {esc(view.cluster)}, asked for by {esc(state.requested_by)}, holds the "
+                f"cluster's lock.\n{alive}"
+            ),
+            section(f"*It ends as it stands, nothing is taken back:*\n{stays}"),
+            typed_input(block_id=HOLDER_BLOCK, label="From whom?", hint=f"type exactly: {holder}"),
+            typed_input(
+                block_id=REASON_BLOCK, label="Why?", hint="kept in the journal and shown in the thread"
+            ),
+        ],
+    )
+
+
+def holder_of(view: RunView, driver: LeaseHeld | None) -> str:
+    """What must be typed to take the lock away: the living driver's name, else the run's."""
+    return driver.owner if driver is not None else view.run
+
+
+def unlock_errors(holder: str, typed: dict[str, str]) -> dict[str, str]:
+    """What was typed wrong, by block id."""
+    errors = {}
+    if typed.get(HOLDER_BLOCK, "").strip() != holder:
+        errors[HOLDER_BLOCK] = f"Type exactly {holder}, or cancel. Nothing was unlocked."
+    if not typed.get(REASON_BLOCK, "").strip():
+        errors[REASON_BLOCK] = "A reason is needed. Nothing was unlocked."
+    return errors
+
+
+def resumed(view: RunView, driver: LeaseHeld | None, link: str) -> Message:
+    """Who drives a run, or that it is taken up now."""
+    state = view.state
+    where = f"{phase(state)}, {progress(state)}"
+    if driver is None:
+        text = f"▶️ *Nobody drove run {link}* ({where}); this bot takes it up now. Its thread tells how it goes on."
+    else:
+        text = f"Run {link} is driven by {esc(driver.owner)}: {where}. Nothing had to be done."
+    if phase(state) in {Phase.ASKING, Phase.ASKING_AGAIN, Phase.DECISION}:
+        text += " *It waits for people, not for a process:* its card has the buttons."
+    return finalize(f"Run {view.run}: {where}", [section(text)])
+
+
+def shown(view: RunView, link: str, look: Look) -> Message:
+    """A run as it stands, to one person: the card without its buttons, and the last events."""
+    card = run_card(view, look)
+    lines = [
+        f"{utc_time(event.at_s)} {line.splitlines()[0]}"
+        for event in view.events
+        if (line := event_line(event, view.state))
+    ]
+    return finalize(
+        card.text,
+        [
+            *(block for block in card.blocks if block["type"] != "actions"),
+            section("*Last events:*\n" + code_block(tuple(lines[-SHOWN_EVENTS:]))),
+            context(f"{link} · the whole journal: `consul-recovery show {esc(view.run)}`"),
         ],
     )
 

@@ -6,7 +6,8 @@ Rules, because a failed post must never stop a run:
   card remembers (in the store) up to which event its thread has told the story.
 - At most one update in two seconds, at once when people are asked or the run ends. Slack allows some 50
   updates a minute for the whole workspace (docs.slack.dev, chat.update is tier 3).
-- Any process can go on: where the card is lies in the store, and only one process at a time may post it.
+- Any process can go on: where the card is lies in the store. The process that drives a run tells of it; while
+  nobody drives, whoever has news does, and each post is claimed in the store before it is made.
 """
 
 from __future__ import annotations
@@ -71,11 +72,13 @@ class _Track:
         self.shown: Message | None = None
         self.may_post = False
         """Whether this process claimed the card, or has found it gone."""
+        self.claims: set[str] = set()
+        """The posts that this process has claimed."""
         self.over_since_s: float | None = None
 
 
 class _NotOurs(Exception):
-    """Another process has just claimed the card."""
+    """Another process has just claimed this post."""
 
 
 class SlackNotifier:
@@ -90,6 +93,7 @@ class SlackNotifier:
         mentions: Mentions,
         channel_of: Callable[[ClusterName], str | None],
         units: Mapping[ClusterName, str],
+        owner: str,
         update_every_s: float = UPDATE_EVERY_S,
     ) -> None:
         self._talk = talk
@@ -98,6 +102,7 @@ class SlackNotifier:
         self._mentions = mentions
         self._channel_of = channel_of
         self._units = units
+        self._owner = owner
         self._update_every_s = update_every_s
         self._tracks: dict[RunId, _Track] = {}
         self._tasks: dict[RunId, asyncio.Task[None]] = {}
@@ -145,7 +150,11 @@ class SlackNotifier:
             wait_s = self._update_every_s
             cut_short = True
             try:
-                await self._tell(track)
+                view = await self._newest(track)
+                if view.state.owner not in {"", self._owner}:
+                    # Its driver has seen it in the journal and tells it.
+                    break
+                await self._tell(track, view)
                 failures = 0
                 if track.view.state.outcome is not None and not track.news.is_set():
                     break
@@ -155,7 +164,7 @@ class SlackNotifier:
                 track.news.set()
                 failures += 1
                 wait_s, cut_short = self._after(problem, track, failures)
-                bound.warning(
+                (bound.info if isinstance(problem, _NotOurs) else bound.warning)(
                     "the run could not be shown; it goes on all the same",
                     problem=f"{type(problem).__name__}: {problem}",
                     # Only a fault of ours has a trace worth reading.
@@ -205,13 +214,13 @@ class SlackNotifier:
             async with asyncio.timeout(wait_s):
                 await track.urgent.wait()
 
-    async def _tell(self, track: _Track) -> None:
+    async def _tell(self, track: _Track, view: RunView) -> None:
         """Bring the card, the thread and the calls up to date."""
-        view = await self._newest(track)
         card = await self._show_card(track, view)
         card = await self._tell_thread(track, view, card)
         card = await self._ask(track, view, card)
         if view.state.outcome is not None and not card.ended:
+            await self._claim(track, "end")
             await self._keep(track, msgspec.structs.replace(card, ended=True))
             await self._talk.post(
                 card.channel, end_post(view, self._mentions), thread_ts=card.ts, broadcast=True, run=view.run
@@ -230,7 +239,7 @@ class SlackNotifier:
         return track.view
 
     async def _show_card(self, track: _Track, view: RunView) -> Card:
-        message = run_card(view, self._look(view))
+        message = run_card(view, self.look(view))
         card = track.card
         if card is None and not track.may_post:
             card = await self._recall(view.cluster, view.run)
@@ -272,7 +281,7 @@ class SlackNotifier:
                 return
             old_view = RunView(view.cluster, old, fold(events), events)
             look = msgspec.structs.replace(
-                self._look(old_view), next_run=await self.link(view.cluster, view.run)
+                self.look(old_view), next_run=await self.link(view.cluster, view.run)
             )
             await self._talk.update(card.channel, card.ts, run_card(old_view, look))
         except (RecoveryError, SlackProblem) as problem:
@@ -283,6 +292,7 @@ class SlackNotifier:
         if len(view.events) < view.state.length or not news:
             # The driver's word without the journal: the card shows it, the thread waits for the journal.
             return card
+        await self._claim(track, f"thread:{card.told}")
         message = thread_lines(news, view.state)
         # Noted first: a line that is missing is better than one that is there twice after a lost answer.
         told = await self._keep(track, msgspec.structs.replace(card, told=len(view.events)))
@@ -301,14 +311,35 @@ class SlackNotifier:
                 await self._talk.update(card.channel, card.ask.ts, answered_post(view, card.ask.key))
             card = await self._keep(track, msgspec.structs.replace(card, ask=None))
         if key and card.ask is None:
+            await self._claim(track, f"ask:{key}")
             _, ts = await self._talk.post(
                 card.channel, ask_post(view, self._mentions), thread_ts=card.ts, run=view.run
             )
             card = await self._keep(track, msgspec.structs.replace(card, ask=Ask(key, ts)))
         return card
 
-    def _look(self, view: RunView) -> Look:
+    def look(self, view: RunView) -> Look:
+        """What a card of this run needs beside it."""
         return Look(now_s=self._clock.now_s(), unit=self._units.get(view.cluster, "consul"))
+
+    async def _claim(self, track: _Track, post: str) -> None:
+        """Make sure that no other process makes the same post; raises _NotOurs.
+
+        The store remembers a claim for CLAIM_S only: should its process die before it has said that the post
+        is made, another one makes it.
+        """
+        if post in track.claims:
+            return
+        try:
+            first = await self._store.once(f"post:{track.view.run}:{post}", ttl_s=CLAIM_S)
+        except RecoveryError as error:
+            # Better told twice than not at all: people may be asked something.
+            log.info("a post could not be claimed", run=track.view.run, problem=str(error))
+            return
+        if not first:
+            track.card = None
+            raise _NotOurs
+        track.claims.add(post)
 
     # --- where the card is
 

@@ -12,6 +12,7 @@ import msgspec
 
 from bot.authz import Caller
 from bot.buttons import Press
+from recovery.model import RunId
 
 Json = dict[str, Any]
 
@@ -24,6 +25,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     response_url: str
     key: str
     """The same for the same payload delivered twice."""
+    trigger_id: str = ""
+    """Opens a form within 3 s; "" where there is none."""
 
 
 class Private(msgspec.Struct, frozen=True):
@@ -32,6 +35,24 @@ class Private(msgspec.Struct, frozen=True):
     press: Press
     channel: str
     response_url: str
+
+
+class PrivateUnlock(msgspec.Struct, frozen=True):
+    """What the form of an unlock carries: whose lock it showed, and how its person is answered."""
+
+    run: RunId
+    holder: str
+    """What has to be typed."""
+    channel: str
+    response_url: str
+
+
+def read_unlock(text: str) -> PrivateUnlock | None:
+    """What an unlock's form carried; None when it is none of ours."""
+    try:
+        return msgspec.json.decode(text, type=PrivateUnlock)
+    except msgspec.MsgspecError:
+        return None
 
 
 def read_private(text: str) -> Private | None:
@@ -62,6 +83,7 @@ def asked_by_command(body: Json) -> Asked:
         channel=str(body.get("channel_id") or ""),
         response_url=str(body.get("response_url") or ""),
         key=f"command:{body.get('trigger_id')}",
+        trigger_id=str(body.get("trigger_id") or ""),
     )
 
 

@@ -18,6 +18,7 @@ from recovery.errors import RecoveryError
 from recovery.journal import Outcome
 from recovery.model import ClusterName, Person, RunId, ServerName
 from recovery.policy import Rejected
+from recovery.procedures import readmit
 from recovery.service import (
     DecisionResult,
     Locked,
@@ -102,12 +103,23 @@ class Terminal:
 
     # --- deciding
 
-    async def recover(self, cluster: str | None, *, method: str | None, lost: tuple[str, ...]) -> int:
+    async def readmit(self, cluster: str | None, *, server: str) -> int:
+        """Propose to take a fenced server back, and stay with the run to its end."""
+        return await self.recover(cluster, method=readmit.NAME, lost=(), server=ServerName(server))
+
+    async def recover(
+        self,
+        cluster: str | None,
+        *,
+        method: str | None,
+        lost: tuple[str, ...],
+        server: ServerName | None = None,
+    ) -> int:
         """Propose, and stay with the run to its end."""
         name = self._service.resolve_cluster(cluster)
         person = self._person(Deed.RECOVER)
         result = await self._service.propose(
-            name, by=person, origin="terminal", method=method, lost=_servers(lost)
+            name, by=person, origin="terminal", method=method, lost=_servers(lost), server=server
         )
         match result:
             case RunProposed(view=view):
@@ -177,6 +189,41 @@ class Terminal:
         view = await self._run_named(target)
         person = self._person(Deed.RETRY)
         return await self._decided(await self._service.retry(view.cluster, view.run, by=person), stay=True)
+
+    async def resume(self, target: str | None) -> int:
+        """Stay with a run; it is driven here where nobody else does."""
+        view = await self._run_named(target)
+        if view.state.outcome is not None:
+            self._show(
+                "rejected", view, f"Run {view.run} has ended ({view.state.outcome}). Nothing was done."
+            )
+            return FAILED
+        self._person(Deed.RESUME, run=view)
+        driver = await self._service.driver(view.cluster)
+        who = f"{driver.owner} drives it" if driver is not None else "nobody drove it; it is driven from here"
+        if not self._as_json:
+            self._tell(f"Run {view.run}: {phase(view.state)}; {who}.")
+        return await self._stay(view, until_asked=True)
+
+    async def unlock(self, target: str | None, *, holder: str, reason: str) -> int:
+        """Show whose lock it is, let the holder's name and a reason be typed, and take it away."""
+        view = await self._run_named(target)
+        person = self._person(Deed.UNLOCK)
+        driver = await self._service.driver(view.cluster)
+        if not holder and view.state.outcome is None:
+            if self._as_json:
+                self._tell("--json needs --holder and --reason. Nothing was done.")
+                return USAGE
+            self._tell(text.unlock(view, driver))
+            wanted = driver.owner if driver is not None else view.run
+            holder = (await self._asked(f"Type {wanted} to take the lock away: ")).strip()
+            reason = reason or (await self._asked("Why? "))
+        result = await self._service.unlock(view.cluster, view.run, by=person, holder=holder, reason=reason)
+        if isinstance(result, Rejected):
+            self._show("rejected", result, result.reason)
+            return FAILED
+        self._show("done", result.view, f"{result.message}\n\n{self._card(result.view)}")
+        return OK
 
     # --- parts
 

@@ -38,6 +38,7 @@ from bot.wording import (
 from recovery.diagnosis import Healthy
 from recovery.journal import Event, Gate, RunState, StepStatus, left_behind
 from recovery.plan import Plan, PlanReport, Refusal, Risk
+from recovery.ports import LeaseHeld
 from recovery.service import RunView, StatusReport
 
 
@@ -239,6 +240,26 @@ def events(known: Iterable[Event], state: RunState) -> str:
         for event in known
         for part in event_line(event, state).split("\n")
         if part
+    )
+
+
+def unlock(view: RunView, driver: LeaseHeld | None) -> str:
+    """Whose lock it is, whether it lives, and what stays behind."""
+    state = view.state
+    where = f"{phase(state)}, {progress(state)}"
+    if driver is not None:
+        alive = (
+            f"{driver.owner} is ALIVE and drives it ({where}). `consul-recovery abort {view.run}` is the safe way: it "
+            "stops before the next step and takes back what would be a trap."
+        )
+    else:
+        alive = f"No process drives it ({where}); a running bot would take it up by itself."
+    left = by_hand.left_lines(state) or ("nothing was changed on any server so far",)
+    return _lines(
+        f"Run {view.run} of {view.cluster}, asked for by {state.requested_by}, holds the cluster's lock.",
+        alive,
+        "It ends as it stands, nothing is taken back:",
+        (f"  - {line}" for line in left),
     )
 
 

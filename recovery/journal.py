@@ -477,7 +477,7 @@ def _changed(state: RunState, event: Event) -> RunState:
         case Ended(outcome=outcome, at_s=at_s):
             return replace(state, outcome=outcome, ended_s=at_s)
         case Unlocked(at_s=at_s):
-            return replace(state, unlocked=event, outcome=Outcome.UNLOCKED, ended_s=at_s)
+            return replace(state, owner="", unlocked=event, outcome=Outcome.UNLOCKED, ended_s=at_s)
         case (
             StepNotNeeded()
             | StepBlocked()

@@ -1,6 +1,6 @@
 """A small run for the contract tests: one plan of one step, and the events around it."""
 
-from recovery.journal import AbortChosen, Ended, Gate, GateOpened, LeaseTaken, Outcome, Proposed
+from recovery.journal import AbortChosen, Ended, Gate, GateOpened, LeaseTaken, Outcome, Proposed, Unlocked
 from recovery.model import ClusterName, Person, ServerName
 from recovery.plan import (
     SCHEMA,
@@ -58,3 +58,4 @@ def lease_taken(owner: str, epoch: int) -> LeaseTaken:
 OPENED = GateOpened(at_s=3.0, gate="plan")
 ABORTED = AbortChosen(at_s=4.0, by=Person("bob"))
 ENDED = Ended(at_s=5.0, outcome=Outcome.ABORTED)
+UNLOCKED = Unlocked(at_s=6.0, by=Person("bob"), holder="r1", alive=False, reason="the bot is gone")

@@ -8,7 +8,7 @@ import pytest
 from recovery.errors import IllegalEvent, LeaseLost, OutOfDate
 from recovery.model import ClusterName, RunId
 from recovery.ports import Lease, LeaseHeld, RunStore
-from tests.contract.runs import ABORTED, ENDED, OPENED, lease_taken, proposed
+from tests.contract.runs import ABORTED, ENDED, OPENED, UNLOCKED, lease_taken, proposed
 
 R1 = RunId("r1")
 R2 = RunId("r2")
@@ -349,3 +349,38 @@ async def test_once_forgets_after_its_time(store: RunStore, cluster: ClusterName
             await asyncio.sleep(SHORT_S * 2)
             if await store.once(str(cluster), ttl_s=SHORT_S):
                 return
+
+
+async def test_the_driver_is_whoever_has_the_lease(store: RunStore, cluster: ClusterName) -> None:
+    """Nobody before, its owner and epoch while it lives, nobody after it was given back."""
+    await store.propose(cluster, R1, proposed(cluster))
+    assert await store.driver(cluster) is None
+    lease = await take(store, cluster)
+    assert await store.driver(cluster) == LeaseHeld(owner="bot-1", epoch=lease.epoch)
+    await store.release_lease(lease)
+    assert await store.driver(cluster) is None
+
+
+async def test_unlocking_ends_the_run_frees_the_lock_and_stops_the_driver(
+    store: RunStore, cluster: ClusterName
+) -> None:
+    """In one act: the entry is the journal's last, another run may be proposed, and the old driver is told."""
+    await store.propose(cluster, R1, proposed(cluster))
+    lease = await take(store, cluster)
+    with pytest.raises(OutOfDate):
+        await store.unlock(cluster, R1, UNLOCKED, expected_length=7)
+    assert await store.active(cluster) == R1
+    await store.unlock(cluster, R1, UNLOCKED, expected_length=1)
+    assert (await store.events(cluster, R1))[-1] == UNLOCKED
+    assert await store.active(cluster) is None
+    assert await store.driver(cluster) is None
+    with pytest.raises(LeaseLost):
+        await store.append(lease, OPENED, expected_length=2)
+    assert await store.propose(cluster, R2, proposed(cluster)) == R2
+
+
+async def test_a_decision_is_never_an_unlock(store: RunStore, cluster: ClusterName) -> None:
+    """An unlock that leaves the lock would be a run that nobody can end."""
+    await store.propose(cluster, R1, proposed(cluster))
+    with pytest.raises(IllegalEvent):
+        await store.decide(cluster, R1, UNLOCKED, expected_length=1)

@@ -550,3 +550,11 @@ def majority_replaced() -> tuple[FakeServer, ...]:
         server.node_id, server.address = f"{server.name}-new", f"198.51.100.2{server.name[1]}"
         server.voters, server.last, server.keys = (), None, frozenset()
     return s1, s2, s3
+
+
+def one_fenced() -> tuple[FakeServer, ...]:
+    """s1 and s2 are a cluster of two; s3 was left out by run r0 and fenced, with a log of its own."""
+    s1, s2, s3 = three_servers(last=(4, 40))
+    s1.voters = s2.voters = s1.voters[:2]
+    s3.running, s3.fenced_by, s3.last = False, "r0", LogPosition(term=2, index=33)
+    return s1, s2, s3

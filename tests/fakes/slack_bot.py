@@ -131,6 +131,7 @@ async def running_bot(
         ),
         channel_of=lambda _cluster: channel,
         units={},
+        owner=owner,
         update_every_s=0.05,
     )
     supervisor = Supervisor(

@@ -218,3 +218,25 @@ async def test_a_run_is_shown_with_its_journal(desk: Desk) -> None:
     await desk.service.propose(DC1, by=Person("alice"), origin="C0OPS")
     assert await desk.at("mallory").show("r1") == OK
     assert "proposed by alice" in desk.out.getvalue()
+
+
+async def test_a_lock_is_taken_away_by_the_holders_name_and_a_reason(desk: Desk) -> None:
+    """What is asked is shown first; a wrong name changes nothing; the card tells who did it and why."""
+    await desk.service.propose(DC1, by=Person("alice"), origin="terminal")
+    desk.answers = ["r2", "left over"]
+    assert await desk.at("bob").unlock(None, holder="", reason="") == FAILED
+    assert "No process drives it" in desk.out.getvalue()
+    assert await desk.store.active(DC1) == "r1"
+    desk.answers = ["r1", "left over"]
+    assert await desk.at("bob").unlock(None, holder="", reason="") == OK
+    assert "bob took the lock away" in desk.out.getvalue()
+    assert await desk.store.active(DC1) is None
+
+
+async def test_resume_drives_a_run_that_nobody_drives(desk: Desk) -> None:
+    """Up to the next question, which is shown."""
+    await desk.service.propose(DC1, by=Person("alice"), origin="terminal")
+    assert await desk.at("alice").resume(None) == OK
+    shown = desk.out.getvalue()
+    assert "nobody drove it" in shown
+    assert "waiting for approval" in shown

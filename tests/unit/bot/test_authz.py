@@ -16,7 +16,7 @@ RULES = Rules(
     approve=Grant(frozenset({BOB}), frozenset({"S1"}), "approvals.approvers"),
 )
 MEMBER = Account(team_id="T1")
-RISKY = [Deed.RECOVER, Deed.APPROVE, Deed.RETRY, Deed.ABORT]
+RISKY = [Deed.RECOVER, Deed.APPROVE, Deed.RETRY, Deed.ABORT, Deed.RESUME, Deed.UNLOCK]
 
 
 def caller(user: str = "U0ALICE", team: str = "T1") -> Caller:
@@ -113,3 +113,13 @@ def test_a_known_user_of_the_machine_is_the_same_person_as_in_slack() -> None:
     """People are counted, not accounts."""
     assert judge_terminal("alice", Deed.RECOVER, RULES) == Allowed(ALICE)
     assert isinstance(judge_terminal("alice", Deed.APPROVE, RULES), Denied)
+
+
+def test_taking_a_lock_away_is_the_approvers_right() -> None:
+    """Alice may propose and resume, but a lock is taken away by bob alone."""
+    judged = {
+        deed: judge(deed, caller(), account=MEMBER, membership=frozenset(), rules=RULES)
+        for deed in (Deed.RESUME, Deed.UNLOCK)
+    }
+    assert judged[Deed.RESUME] == Allowed(ALICE)
+    assert isinstance(judged[Deed.UNLOCK], Denied)

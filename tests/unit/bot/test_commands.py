@@ -6,7 +6,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.commands import USAGE, Abort, Command, Help, Recover, Reply, Retry, Runs, Status, parse
+from bot.commands import (
+    USAGE,
+    Abort,
+    Command,
+    Help,
+    Readmit,
+    Recover,
+    Reply,
+    Resume,
+    Retry,
+    Runs,
+    Show,
+    Status,
+    Unlock,
+    parse,
+)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +50,11 @@ from bot.commands import USAGE, Abort, Command, Help, Recover, Reply, Retry, Run
         ("abort r7f3", Abort("r7f3")),
         ("retry", Retry(None)),
         ("runs dc1", Runs("dc1")),
+        ("readmit s3", Readmit(None, "s3")),
+        ("readmit dc1 s3", Readmit("dc1", "s3")),
+        ("resume", Resume(None)),
+        ("unlock r7f3", Unlock("r7f3")),
+        ("show r7f3", Show("r7f3")),
     ],
 )
 def test_a_command_is_understood_as_it_was_meant(typed: str, meant: Command) -> None:
@@ -55,6 +75,9 @@ def test_a_command_is_understood_as_it_was_meant(typed: str, meant: Command) -> 
         ("recover dc1 dc2", "One name at a time"),
         ("recover dc1 --lost $(id)", "plain names"),
         ("status ../etc", "no name of a cluster"),
+        ("readmit", "Which server?"),
+        ("readmit dc1 s3 s4", "One name at a time"),
+        ("unlok", "Did you mean `/consul unlock`"),
     ],
 )
 def test_what_is_no_command_is_refused_with_a_hint(typed: str, said: str) -> None:
@@ -76,4 +99,4 @@ def test_any_text_at_all_gives_a_command_or_a_reply(typed: str) -> None:
 def test_every_command_of_the_usage_is_known() -> None:
     """The help lists nothing that does not work."""
     for name in USAGE:
-        assert not isinstance(parse(name), Reply)
+        assert not isinstance(parse(f"{name} x1"), Reply)
