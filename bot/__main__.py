@@ -129,15 +129,15 @@ async def serve(settings: Settings) -> None:
             log.info("stopping")
             # First the ears: what Slack sends from now on goes to another process.
             front.cancel()
-            await asyncio.gather(front, return_exceptions=True)
+            looking.cancel()
+            await asyncio.gather(front, looking, return_exceptions=True)
             await tasks.drain(timeout_s=ANSWERS_S)
             supervisor.drain()
             await asyncio.wait({driving}, timeout=DRAIN_S)
             # An act under way on a host ends there by itself; its outcome is asked for by the next driver.
             driving.cancel()
-            looking.cancel()
             stopping.cancel()
-            await asyncio.gather(driving, looking, stopping, return_exceptions=True)
+            await asyncio.gather(driving, stopping, return_exceptions=True)
             await notifier.close(timeout_s=1.0)
 
 

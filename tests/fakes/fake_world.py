@@ -470,6 +470,7 @@ class FakeWorld:
                         f"{server.name} is not held or not archived by this run; nothing was done"
                     )
                 server.last, server.voters, server.peers_json = None, (), None
+                server.keys = frozenset()
             case WritePeers(peers=peers):
                 _need_stopped(server)
                 if server.held_by != run:
@@ -557,4 +558,5 @@ def one_fenced() -> tuple[FakeServer, ...]:
     s1, s2, s3 = three_servers(last=(4, 40))
     s1.voters = s2.voters = s1.voters[:2]
     s3.running, s3.fenced_by, s3.last = False, "r0", LogPosition(term=2, index=33)
+    s3.keys = frozenset({"first"})
     return s1, s2, s3

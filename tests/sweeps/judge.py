@@ -88,7 +88,7 @@ def _shown(stage: Stage, server: FakeServer) -> list[tuple[str, type]]:
     shown: list[tuple[str, type]] = []
     if server.held_by:
         shown.append(("held", HoldAgent))
-    if server.fenced_by:
+    if server.fenced_by and (FenceAgent, server.name) in by_us:
         shown.append(("fenced", FenceAgent))
     if server.peers_json is not None:
         shown.append(("given a peers.json", WritePeers))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from recovery.errors import StoreUnavailable
-from recovery.journal import Event, RunState
+from recovery.journal import Event, RunState, Unlocked
 from recovery.model import ClusterName, ClusterObservation, Fact, RunId, ServerName
 from recovery.plan import Action, Check
 from recovery.ports import ActKey, Lease, LeaseHeld, MembersTold, Notifier
@@ -175,6 +175,16 @@ class ProcessStore:
     async def decide(self, cluster: ClusterName, run: RunId, event: Event, *, expected_length: int) -> None:
         await self._process.word()
         await self._store.decide(cluster, run, event, expected_length=expected_length)
+
+    async def driver(self, cluster: ClusterName) -> LeaseHeld | None:
+        await self._process.word()
+        return await self._store.driver(cluster)
+
+    async def unlock(
+        self, cluster: ClusterName, run: RunId, event: Unlocked, *, expected_length: int
+    ) -> None:
+        await self._process.word()
+        await self._store.unlock(cluster, run, event, expected_length=expected_length)
 
     async def wait(self, cluster: ClusterName, run: RunId, *, length: int, timeout_s: float) -> None:
         await self._process.word()

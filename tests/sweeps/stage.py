@@ -153,6 +153,7 @@ class Stage:
             origin="terminal",
             lost=tuple(ServerName(name) for name in self.story.lost),
             method=self.story.method,
+            server=ServerName(self.story.server) if self.story.server is not None else None,
         )
         assert isinstance(answer, RunProposed), f"{self.story}: {answer}"
         return answer.view.run

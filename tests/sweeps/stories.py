@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from recovery.model import ServerName
-from recovery.procedures import peers_json, start_stopped
+from recovery.procedures import peers_json, readmit, start_stopped
 from recovery.raftentry import LogPosition, Peer
 from tests.builders.runs import CLUSTER
-from tests.fakes.fake_world import FakeServer, FakeWorld, majority_replaced, three_servers
+from tests.fakes.fake_world import FakeServer, FakeWorld, majority_replaced, one_fenced, three_servers
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,7 @@ class Story:
     servers: Callable[[], tuple[FakeServer, ...]]
     lost: tuple[str, ...] = ()
     method: str | None = None
+    server: str | None = None
 
     def __str__(self) -> str:
         return f"{self.procedure}, {self.name}"
@@ -74,4 +75,5 @@ STORIES = (
         lost=("s4", "s5"),
         method=peers_json.NAME,
     ),
+    Story(readmit.NAME, "one of three was left out and fenced", one_fenced, method=readmit.NAME, server="s3"),
 )

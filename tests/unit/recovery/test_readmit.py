@@ -72,7 +72,8 @@ async def test_a_fenced_server_that_still_votes_keeps_its_log() -> None:
 async def test_a_voter_whose_log_is_gone_is_not_readmitted() -> None:
     """A blank voter votes for anybody: first it has to leave the peers."""
     servers = three_servers()
-    servers[2].running, servers[2].fenced_by, servers[2].last = False, "r0", None
+    servers[2].running, servers[2].fenced_by = False, "r0"
+    servers[2].last, servers[2].keys = None, frozenset()
     said = reasons(await readmitted(Table(FakeWorld(ClusterName("demo"), servers))))
     assert "remove-peer -id=s3-id" in said
 
