@@ -287,8 +287,13 @@ class Driver:
             said = str(error)
         await self._verify(step, said, deadline_s)
 
-    async def _verify(self, step: Step, said: str, deadline_s: float, *, resolved: bool = False) -> None:
-        """Check ``after`` until it holds, time is up, or the run is being stopped."""
+    async def _verify(
+        self, step: Step, said: str, deadline_s: float, *, resolved: bool = False, unless_seen: str = ""
+    ) -> None:
+        """Check ``after`` until it holds, time is up, or the run is being stopped.
+
+        ``unless_seen`` is what is known already in case that it never holds.
+        """
         while True:
             facts = await self._check_all(step.after)
             if _all_hold(facts) is not None:
@@ -306,7 +311,7 @@ class Driver:
         seen = [fact.observed for fact in facts if isinstance(fact, Fails)]
         unseen = [fact.reason for fact in facts if isinstance(fact, Unknown)]
         if seen:
-            why = "; ".join(seen)
+            why = "; ".join([unless_seen, *seen] if unless_seen else seen)
             await self._fail(step, f"interrupted while waiting: {why}" if interrupted else why)
         else:
             await self._record(StepInDoubt(at_s=self._clock.now_s(), step=step.id, why="; ".join(unseen)))
@@ -330,7 +335,10 @@ class Driver:
             case Fails():
                 obstacles = _not_holding(await self._check_until_known(step.before))
                 if obstacles:
-                    await self._fail(step, "it was begun and not finished: " + "; ".join(obstacles))
+                    # It cannot be begun again. What the lost driver sent may be at work yet, and may itself be
+                    # what stands in the way (a start consumes peers.json): its proof is waited for as ever.
+                    begun = "it was begun and not finished: " + "; ".join(obstacles)
+                    await self._verify(step, "", deadline_s, resolved=True, unless_seen=begun)
                     return
                 await self._record(
                     StepStarted(

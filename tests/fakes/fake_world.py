@@ -433,8 +433,10 @@ class FakeWorld:
         receipt = (key.run, key.step, key.attempt, key.direction)
         if receipt in server.receipts:
             return "done before"
+        nothing_there = isinstance(action, RemovePeers) and server.peers_json is None
         self._do(action, server, key.run)
-        self.performed.append((action, key))
+        if not nothing_there:
+            self.performed.append((action, key))
         self.in_act(action, key)
         server.receipts.add(receipt)
         self.after_act(action, key)

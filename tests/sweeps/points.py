@@ -16,6 +16,8 @@ class Point:
     when: str
     """``before`` or ``after`` a ``lease``, an ``append`` or an ``act``, or ``in act``."""
     what: str
+    step: str
+    """The step that the moment is about; empty where it is about none."""
     host: ServerName | None
     """The host that the moment is about; None where it is about none."""
 

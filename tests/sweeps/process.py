@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from recovery.errors import StoreUnavailable
@@ -13,7 +14,7 @@ from recovery.plan import Action, Check
 from recovery.ports import ActKey, Lease, LeaseHeld, MembersTold, Notifier
 from recovery.supervisor import Supervisor
 from tests.builders.runs import CLUSTER
-from tests.sweeps.points import Killed, Paused, host_of
+from tests.sweeps.points import Killed, Paused
 from tests.sweeps.virtual_time import VirtualClock
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Quiet:
 class Process:
     """A bot process on the stage; ``die`` and ``pause`` take effect at its next word to the outside."""
 
-    def __init__(self, stage: Stage, owner: str, notifier: Notifier | None = None) -> None:
+    def __init__(self, stage: Stage, owner: str, notifier: Notifier) -> None:
         self.stage = stage
         self.owner = owner
         self.dead = False
@@ -45,7 +46,7 @@ class Process:
                 service=stage.service(world=world, store=store),
                 worlds={CLUSTER: world},
                 store=store,
-                notifier=notifier or Quiet(),
+                notifier=notifier,
                 clock=VirtualClock(),
             ).serve(),
             name=owner,
@@ -58,11 +59,12 @@ class Process:
             await asyncio.Event().wait()
         await self.woken.wait()
 
-    async def reach(self, when: str, what: str, host: ServerName | None) -> None:
+    async def reach(self, when: str, what: str, *, step: str = "", act: Act | None = None) -> None:
         """Tell the stage where we are; what it raises happens to us here."""
         await self.word()
+        self.stage.act = act
         try:
-            self.stage.reached(self, when, what, host)
+            self.stage.reached(self, when, what, step)
         except (Killed, Paused) as end:
             await self.struck(end)
 
@@ -72,6 +74,19 @@ class Process:
         if isinstance(end, Paused):
             self.woken.clear()
         await self.word()
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """An act on its way to a host."""
+
+    process: Process
+    action: Action
+    key: ActKey
+
+    def __str__(self) -> str:
+        again = f" (try {self.key.attempt})" if self.key.attempt > 1 else ""
+        return f"{self.key.direction} {self.key.step}{again}"
 
 
 class ProcessWorld:
@@ -94,21 +109,22 @@ class ProcessWorld:
         return await self._world.check(check, run=run)
 
     async def perform(self, action: Action, *, key: ActKey, timeout_s: float) -> str:
-        what = f"{key.direction} {key.step}" + (f" (try {key.attempt})" if key.attempt > 1 else "")
-        host = host_of(action)
-        await self._process.reach("before act", what, host)
-        self._process.stage.acting = self._process, what, host
+        act = Act(self._process, action, key)
+        await self._process.reach("before act", str(act), step=key.step, act=act)
+        self._process.stage.act = act
         try:
             said = await self._world.perform(action, key=key, timeout_s=timeout_s)
         except (Killed, Paused) as end:
             await self._process.struck(end)
             raise AssertionError("the dead go on") from None
-        await self._process.reach("after act", what, host)
+        await self._process.reach("after act", str(act), step=key.step, act=act)
         return said
 
     async def receipt(self, action: Action, *, key: ActKey) -> Fact:
         await self._process.word()
-        return await self._world.receipt(action, key=key)
+        fact = await self._world.receipt(action, key=key)
+        await self._process.stage.land()
+        return fact
 
     async def explain(self, server: ServerName) -> tuple[str, ...]:
         await self._process.word()
@@ -149,9 +165,9 @@ class ProcessStore:
     async def take_lease(
         self, cluster: ClusterName, run: RunId, *, owner: str, ttl_s: float, above_epoch: int
     ) -> Lease | LeaseHeld:
-        await self._process.reach("before lease", str(run), None)
+        await self._process.reach("before lease", str(run))
         lease = await self._store.take_lease(cluster, run, owner=owner, ttl_s=ttl_s, above_epoch=above_epoch)
-        await self._process.reach("after lease", str(run), None)
+        await self._process.reach("after lease", str(run))
         return lease
 
     async def renew_lease(self, lease: Lease, *, ttl_s: float) -> None:
@@ -167,10 +183,10 @@ class ProcessStore:
     async def append(self, lease: Lease, event: Event, *, expected_length: int) -> None:
         about = getattr(event, "step", "") or getattr(event, "gate", "") or getattr(event, "when", "")
         what = f"{type(event).__name__} {about}".strip()
-        host = self._process.stage.host_of_step(lease.run, getattr(event, "step", None))
-        await self._process.reach("before append", what, host)
+        step = getattr(event, "step", "")
+        await self._process.reach("before append", what, step=step)
         await self._store.append(lease, event, expected_length=expected_length)
-        await self._process.reach("after append", what, host)
+        await self._process.reach("after append", what, step=step)
 
     async def decide(self, cluster: ClusterName, run: RunId, event: Event, *, expected_length: int) -> None:
         await self._process.word()

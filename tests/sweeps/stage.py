@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from recovery.errors import RecoveryError
+from recovery.errors import HostRefused, RecoveryError
 from recovery.journal import AwaitPerson, RunState, decide
 from recovery.model import ClusterSpec, RunId, ServerName, ServerSpec
 from recovery.plan import Action
 from recovery.policy import ApprovalPolicy
-from recovery.ports import ActKey, RunStore, World
+from recovery.ports import ActKey, Notifier, RunStore, World
 from recovery.service import RecoveryService, RunProposed
 from tests.builders.runs import ALICE, BOB, CLUSTER
 from tests.fakes.memory_store import MemoryStore
-from tests.sweeps.points import Point, changes_a_host
-from tests.sweeps.process import Process
+from tests.sweeps.points import Point, changes_a_host, host_of
+from tests.sweeps.process import Act, Process, Quiet
 from tests.sweeps.stories import Story
 from tests.sweeps.virtual_time import VirtualClock
 
@@ -60,10 +61,16 @@ class Stage:
     """What may never be, seen while it was."""
     retries: int = 0
     aborted: bool = False
-    meanwhile: Callable[[Stage], None] = lambda _stage: None
-    """Called at each look, for what happens after a time."""
-    acting: tuple[Process, str, ServerName | None] | None = None
+    epilogue: Callable[[Stage], None] | None = None
+    """Called when the run is over; the processes go on for a minute after it."""
+    notifier_of: Callable[[Stage], Notifier] = lambda _stage: Quiet()
+    """Who shows the run to people, for each process."""
+    act: Act | None = None
+    """The act that the newest point is about."""
+    on_its_way: Act | None = None
+    """An act that outlived its driver and reaches its host when the next one asks there."""
     _runs: int = 0
+    _hosts: dict[str, ServerName] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.world = self.story.world()
@@ -95,7 +102,7 @@ class Stage:
 
     def process(self, owner: str) -> Process:
         """Start a process of the bot."""
-        process = Process(self, owner)
+        process = Process(self, owner, self.notifier_of(self))
         self.processes.append(process)
         return process
 
@@ -115,27 +122,30 @@ class Stage:
 
     # --- points
 
-    def reached(self, process: Process, when: str, what: str, host: ServerName | None) -> None:
+    def reached(self, process: Process, when: str, what: str, step: str) -> None:
         """A process is at a point; may raise what happens to it there."""
         self.look()
         process.reached += 1
-        point = Point(process.reached, when, what, host)
+        point = Point(process.reached, when, what, step, self._host_of(step))
         if process is self.processes[0]:
             self.points.append(point)
         self.fault(point, self, process)
 
     def _in_act(self, action: Action, key: ActKey) -> None:
-        del action, key
-        assert self.acting is not None
-        process, what, host = self.acting
-        self.reached(process, "in act", what, host)
+        del action
+        if self.act is not None and self.act.key == key:
+            self.reached(self.act.process, "in act", str(self.act), key.step)
 
-    def host_of_step(self, run: RunId, step: str | None) -> ServerName | None:
-        """The first server that a step touches."""
-        del run
-        if step is None:
-            return None
-        return next((ServerName(n) for n in self.world.servers if step.endswith(f"-{n}")), None)
+    async def land(self) -> None:
+        """What was on its way reaches its host."""
+        act, self.on_its_way, self.act = self.on_its_way, None, None
+        if act is not None:
+            with contextlib.suppress(HostRefused):
+                await self.world.perform(act.action, key=act.key, timeout_s=60.0)
+
+    def _host_of(self, step: str) -> ServerName | None:
+        """The server whose step it is; a step that waits for several is about none."""
+        return self._hosts.get(step)
 
     def look(self) -> None:
         """Hold what is on the stage against what may never be."""
@@ -156,6 +166,10 @@ class Stage:
             server=ServerName(self.story.server) if self.story.server is not None else None,
         )
         assert isinstance(answer, RunProposed), f"{self.story}: {answer}"
+        for step in answer.view.state.plan.steps:
+            host = host_of(step.action)
+            if host is not None:
+                self._hosts[step.id] = host
         return answer.view.run
 
     async def state(self, run: RunId) -> RunState:
@@ -170,15 +184,15 @@ class Stage:
         state = await self.state(run)
         while asyncio.get_running_loop().time() < deadline_s:
             await asyncio.sleep(LOOK_EVERY_S)
-            self.meanwhile(self)
             self.look()
-            if self.processes[-1].dead:
+            if self.processes[-1].dead or not self.processes[-1].woken.is_set():
                 self.process(f"bot-{len(self.processes) + 1}")
             try:
                 run = await self.store.active(CLUSTER) or run
                 state = await self.state(run)
                 if state.outcome is not None:
                     if await self.store.active(CLUSTER) is None and not await self._followed(run, state):
+                        await self._epilogue()
                         return state
                 elif await self._decided(run, state, person) is Choice.LEAVE:
                     return state
@@ -186,6 +200,12 @@ class Stage:
                 continue  # Redis is away for people too; they try again.
         self.problems.append("the run neither ended nor said what it waits for")
         return state
+
+    async def _epilogue(self) -> None:
+        if self.epilogue is not None:
+            self.epilogue(self)
+            await asyncio.sleep(60.0)
+            self.look()
 
     async def _followed(self, run: RunId, state: RunState) -> bool:
         """Whether another run has taken the place of this one, or is about to."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from recovery.journal import Outcome, RunState
+from recovery.journal import WAITS_FOR_PERSON, Outcome, RunState
+from recovery.ports import Notifier
 from tests.sweeps.judge import judge
-from tests.sweeps.points import Point
-from tests.sweeps.process import Process
+from tests.sweeps.points import Point, host_of
+from tests.sweeps.process import Process, Quiet
 from tests.sweeps.stage import Choice, Effects, Fault, Person, Stage, nothing_happens
 from tests.sweeps.stories import Story
 from tests.sweeps.virtual_time import run_virtually
+
+MANY = 40
+FEW = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +48,13 @@ def play(
     fault: Fault = nothing_happens,
     person: Person = nobody_is_asked,
     judged_by: Judge = judge,
+    epilogue: Callable[[Stage], None] | None = None,
+    notifier: Callable[[Stage], Notifier] = lambda _stage: Quiet(),
 ) -> Played:
     """One play, from the proposal to the end or to a wait."""
 
     async def on_stage() -> Played:
-        stage = Stage(story, fault)
+        stage = Stage(story, fault, epilogue=epilogue, notifier_of=notifier)
         try:
             state = await stage.play(person)
             return Played(state, tuple(stage.points), stage.effects, tuple(judged_by(stage, state)))
@@ -55,6 +62,40 @@ def play(
             await stage.close()
 
     return run_virtually(on_stage())
+
+
+def recovers(calm: Played) -> Judge:
+    """The run must end well, with exactly the acts of the undisturbed play."""
+
+    def judged(stage: Stage, state: RunState) -> list[str]:
+        problems = judge(stage, state, effects=calm.effects - _passed_over(state))
+        if state.outcome is not Outcome.RECOVERED:
+            problems.append(f"it is {state.outcome or 'not over'}, not recovered")
+        return problems
+
+    return judged
+
+
+def _passed_over(state: RunState) -> Effects:
+    """The acts of optional steps that failed: the run goes on without them."""
+    return Counter(
+        (type(step.action).__name__, str(host_of(step.action) or ""))
+        for step, told in zip(state.plan.steps, state.steps, strict=True)
+        if step.optional and told.status in WAITS_FOR_PERSON
+    )
+
+
+def retries(stage: Stage, state: RunState) -> Choice:
+    """A person who tries again, and looks in the end."""
+    del state
+    return Choice.RETRY if stage.retries < MANY else Choice.LEAVE
+
+
+def retries_then_aborts(stage: Stage, state: RunState) -> Choice:
+    """A person who tries again twice, then stops the run, and leaves what is stuck to somebody at the host."""
+    if state.aborted_by is None and not state.void:
+        return Choice.RETRY if stage.retries < FEW else Choice.ABORT
+    return Choice.LEAVE
 
 
 def undisturbed(story: Story) -> Played:
