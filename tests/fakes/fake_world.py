@@ -433,7 +433,9 @@ class FakeWorld:
         receipt = (key.run, key.step, key.attempt, key.direction)
         if receipt in server.receipts:
             return "done before"
-        nothing_there = isinstance(action, RemovePeers) and server.peers_json is None
+        nothing_there = (isinstance(action, RemovePeers) and server.peers_json is None) or (
+            isinstance(action, StopAgent) and not server.running
+        )
         self._do(action, server, key.run)
         if not nothing_there:
             self.performed.append((action, key))

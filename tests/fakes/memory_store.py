@@ -20,6 +20,8 @@ from recovery.ports import Lease, LeaseHeld
 @dataclass
 class _Journal:
     lines: list[bytes]
+    read: list[Event]
+    """The lines, decoded: a journal is asked for many times."""
     state: RunState
     proposed_s: float
 
@@ -51,7 +53,8 @@ class MemoryStore:
             return kept.active
         if run in kept.journals:
             raise IllegalEvent(f"there was a run {run} before")
-        kept.journals[run] = _Journal([encode_event(event)], start(event), event.at_s)
+        line = encode_event(event)
+        kept.journals[run] = _Journal([line], [decode_event(line)], start(event), event.at_s)
         kept.active = run
         await self._tell()
         return run
@@ -61,7 +64,11 @@ class MemoryStore:
 
     async def events(self, cluster: ClusterName, run: RunId) -> tuple[Event, ...]:
         journal = self._cluster(cluster).journals.get(run)
-        return () if journal is None else tuple(decode_event(line) for line in journal.lines)
+        return () if journal is None else tuple(journal.read)
+
+    def folded(self, cluster: ClusterName, run: RunId) -> RunState:
+        """A run as this store has it, for a test to look at; also while it is down."""
+        return self._clusters[cluster].journals[run].state
 
     async def runs(self, cluster: ClusterName, *, limit: int = 20) -> tuple[RunId, ...]:
         journals = self._cluster(cluster).journals
@@ -173,6 +180,7 @@ class MemoryStore:
             raise OutOfDate(f"run {run} has {len(journal.lines)} events, not {expected_length}")
         journal.state = apply(journal.state, event)
         journal.lines.append(line)
+        journal.read.append(decode_event(line))
 
     async def _tell(self) -> None:
         async with self._grown:

@@ -53,14 +53,14 @@ class Process:
         )
 
     async def word(self) -> None:
-        """Every word to the outside: others may come between, and the dead say nothing more."""
-        await asyncio.sleep(0)
+        """Every word to the outside: the dead say nothing more."""
         if self.dead:
             await asyncio.Event().wait()
         await self.woken.wait()
 
     async def reach(self, when: str, what: str, *, step: str = "", act: Act | None = None) -> None:
-        """Tell the stage where we are; what it raises happens to us here."""
+        """Tell the stage where we are; others come between; what is raised there happens to us here."""
+        await asyncio.sleep(0)
         await self.word()
         self.stage.act = act
         try:

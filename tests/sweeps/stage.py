@@ -23,7 +23,7 @@ from tests.sweeps.process import Act, Process, Quiet
 from tests.sweeps.stories import Story
 from tests.sweeps.virtual_time import VirtualClock
 
-LOOK_EVERY_S = 0.5
+LOOK_EVERY_S = 1.0
 PATIENCE_S = 4 * 3600.0
 """No play of a run takes longer than this; one that does neither ends nor says what it waits for."""
 
@@ -172,16 +172,12 @@ class Stage:
                 self._hosts[step.id] = host
         return answer.view.run
 
-    async def state(self, run: RunId) -> RunState:
-        """The run as the store has it."""
-        return (await self.people.show(CLUSTER, run)).state
-
     async def play(self, person: Person) -> RunState:
         """Until the run, and each that follows on a void one, has ended or waits; the last one's state."""
         run = await self.propose()
         self.process("bot-1")
         deadline_s = asyncio.get_running_loop().time() + PATIENCE_S
-        state = await self.state(run)
+        state = self.store.folded(CLUSTER, run)
         while asyncio.get_running_loop().time() < deadline_s:
             await asyncio.sleep(LOOK_EVERY_S)
             self.look()
@@ -189,7 +185,7 @@ class Stage:
                 self.process(f"bot-{len(self.processes) + 1}")
             try:
                 run = await self.store.active(CLUSTER) or run
-                state = await self.state(run)
+                state = self.store.folded(CLUSTER, run)
                 if state.outcome is not None:
                     if await self.store.active(CLUSTER) is None and not await self._followed(run, state):
                         await self._epilogue()
