@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from bot import doctor_command, logs, raft_log_command
+from bot import doctor_command, inventory_command, logs, raft_log_command
 from bot.terminal import Terminal
 from bot.terminal_user import current_user
 from bot.wiring import open_core, rules_of, secrets_of
@@ -40,6 +40,11 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         # Somebody closed the pager; nothing is left to be told.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
+
+
+def inventory() -> NoReturn:
+    """Be the program that Ansible calls as an inventory: with --list, or --host NAME, and nothing else."""
+    main(["inventory", *sys.argv[1:]])
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -72,6 +77,16 @@ async def _serve(settings: Settings, arguments: argparse.Namespace) -> int:
             as_json=arguments.json,
         )
         match arguments.command:
+            case "inventory":
+                return await inventory_command.run(
+                    core.service,
+                    core.service.resolve_cluster(arguments.cluster),
+                    host=arguments.host,
+                    plain=arguments.plain,
+                    now_s=core.clock.now_s(),
+                    out=sys.stdout,
+                    notes=sys.stderr,
+                )
             case "status":
                 return await terminal.status(arguments.cluster)
             case "plan":
@@ -161,6 +176,17 @@ def _parser() -> argparse.ArgumentParser:
     unlock.add_argument("--reason", default="", help="why; kept in the journal")
     add("runs", "List the newest runs of a cluster.").add_argument("cluster", nargs="?")
     add("show", "Show a run with its journal.").add_argument("run")
+    printed = add("inventory", "Print the members as an Ansible dynamic inventory.")
+    asked = printed.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--list", action="store_true", help="all members, in groups")
+    asked.add_argument("--host", metavar="NAME", help="the variables of one member")
+    printed.add_argument("--plain", action="store_true", help="hosts as NAME, not as NAME.node.consul")
+    printed.add_argument(
+        "--cluster",
+        metavar="NAME",
+        default=os.environ.get(inventory_command.CLUSTER_VARIABLE) or None,
+        help=f"left out: {inventory_command.CLUSTER_VARIABLE}, or the only one",
+    )
     add("doctor", "Check the settings and every way to Redis, Slack and the servers.")
     add("raft-log", "Say what raft.db files hold, without Consul.").add_argument(
         "path", nargs="+", type=Path, help="a raft.db, a raft directory or a data_dir"

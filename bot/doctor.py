@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bot.doctor_clients import ClientRuns
 from bot.doctor_hosts import HostTime, Observe, check_hosts
 from bot.doctor_slack import SlackProbe, check_slack
 from bot.finding import Finding, failed, ok, warning
@@ -27,6 +28,7 @@ class Probes:
     persistence: Callable[[], Awaitable[Sequence[str]]]
     """Open the store and give a sentence for each setting of Redis that can lose a run; raises RecoveryError."""
     observe: Observe
+    client_runs: ClientRuns
     host_time_s: HostTime
     now_s: Callable[[], float]
 
@@ -45,7 +47,13 @@ async def run_doctor(settings: Settings, probes: Probes) -> list[Finding]:
     slack, redis, hosts = await asyncio.gather(
         check_slack(settings, probes.slack),
         _check_redis(settings, probes.persistence),
-        check_hosts(settings, observe=probes.observe, host_time_s=probes.host_time_s, now_s=probes.now_s),
+        check_hosts(
+            settings,
+            observe=probes.observe,
+            client_runs=probes.client_runs,
+            host_time_s=probes.host_time_s,
+            now_s=probes.now_s,
+        ),
     )
     return [
         ok(

@@ -16,7 +16,8 @@ from bot.wiring import open_hosts, open_store, secrets_of
 from config.settings import load_settings
 from config.values import Settings
 from recovery.errors import HostUnreachable, SettingsProblem
-from recovery.model import ClusterName, ClusterObservation, ServerSpec
+from recovery.model import ClusterName, ClusterObservation, Fact, RunId, ServerName, ServerSpec
+from recovery.plan import AgentRunning
 
 CLOCK_TIMEOUT_S = 10.0
 
@@ -48,6 +49,9 @@ async def _look(settings: Settings) -> list[Finding]:
         async def observe(cluster: ClusterName) -> ClusterObservation:
             return await worlds[cluster].observe()
 
+        async def client_runs(cluster: ClusterName, name: ServerName) -> Fact:
+            return await worlds[cluster].check(AgentRunning(name), run=RunId("doctor"))
+
         async def host_time_s(_cluster: ClusterName, server: ServerSpec) -> float:
             answer = await pool.run(server.address, "date +%s.%N", stdin=b"", timeout_s=CLOCK_TIMEOUT_S)
             try:
@@ -63,6 +67,7 @@ async def _look(settings: Settings) -> list[Finding]:
             slack=client,
             persistence=persistence,
             observe=observe,
+            client_runs=client_runs,
             host_time_s=host_time_s,
             now_s=time.time,
         )

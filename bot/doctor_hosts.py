@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from bot.doctor_clients import ClientRuns, check_clients
 from bot.finding import Finding, failed, ok, skipped, warning
 from config.values import ClusterSettings, Settings
 from recovery.errors import RecoveryError
@@ -20,12 +21,19 @@ CLOCK_DIFFERENCE_S = 5.0
 
 
 async def check_hosts(
-    settings: Settings, *, observe: Observe, host_time_s: HostTime, now_s: Callable[[], float]
+    settings: Settings,
+    *,
+    observe: Observe,
+    client_runs: ClientRuns,
+    host_time_s: HostTime,
+    now_s: Callable[[], float],
 ) -> list[Finding]:
     """Look at all servers of all clusters at once."""
     found = await asyncio.gather(
         *(
-            _check_cluster(cluster, observe=observe, host_time_s=host_time_s, now_s=now_s)
+            _check_cluster(
+                cluster, observe=observe, client_runs=client_runs, host_time_s=host_time_s, now_s=now_s
+            )
             for cluster in settings.clusters
         )
     )
@@ -33,7 +41,12 @@ async def check_hosts(
 
 
 async def _check_cluster(
-    cluster: ClusterSettings, *, observe: Observe, host_time_s: HostTime, now_s: Callable[[], float]
+    cluster: ClusterSettings,
+    *,
+    observe: Observe,
+    client_runs: ClientRuns,
+    host_time_s: HostTime,
+    now_s: Callable[[], float],
 ) -> list[Finding]:
     observation, clocks = await asyncio.gather(
         observe(cluster.name),
@@ -50,7 +63,7 @@ async def _check_cluster(
         findings += check_server(cluster, seen)
         if seen.reached:
             findings.append(clock)
-    return findings
+    return [*findings, *await check_clients(cluster.name, observation, client_runs=client_runs)]
 
 
 def check_server(cluster: ClusterSettings, seen: ServerObservation) -> list[Finding]:

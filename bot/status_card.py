@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from bot.blocks import Block, Message, actions, button, code_block, context, date, esc, finalize, section
 from bot.buttons import RECOVER, REFRESH
-from bot.wording import count, duration, phase, progress, server_rows, situation_mark, table, utc_time
+from bot.wording import (
+    clients_line,
+    count,
+    duration,
+    phase,
+    progress,
+    server_rows,
+    situation_mark,
+    table,
+    utc_time,
+)
 from recovery.diagnosis import Degraded, Healthy, MajorityGone, OutOfSight, ServersStopped, TwoLeaders
 from recovery.diagnosis.evidence import server_line
 from recovery.service import StatusReport
@@ -26,6 +36,8 @@ def status_card(report: StatusReport, *, note: str = "") -> Message:
             blocks.append(section("*What was seen:*\n" + "\n".join(f"• {esc(line)}" for line in seen)))
         blocks.append(section(f"*Next:* {esc(diagnosis.advice)}"))
     blocks.append(context(_source(report)))
+    if clients := clients_line(report.observation):
+        blocks.append(context(esc(clients)))
     if note:
         blocks.append(context(note))
     if report.store_problem:

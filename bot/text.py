@@ -19,6 +19,7 @@ from bot.wording import (
     Phase,
     approvals_needed,
     catalogue_change,
+    clients_line,
     count,
     duration,
     leader_back_s,
@@ -76,6 +77,8 @@ def status(report: StatusReport) -> str:
         f"{reached} of {count(len(report.observation.servers), 'host')} answered, "
         f"{utc(report.observation.taken_at_s)}, took {report.took_s:.1f} s"
     )
+    if clients := clients_line(report.observation):
+        parts.append(clients)
     if report.store_problem:
         parts.append(f"Runs cannot be shown: {report.store_problem}")
     if report.active is not None:

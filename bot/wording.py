@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -27,8 +28,11 @@ from recovery.journal import (
     RunState,
     StepStatus,
 )
-from recovery.model import Catalogue, ServerObservation
+from recovery.model import Catalogue, ClusterObservation, ServerObservation
 from recovery.plan import LeaderElected, Plan, RankLine, Risk
+
+MOST_SOURCES = 3
+"""In one line; client agents that were last seen at many different times have as many sources."""
 
 
 def duration(seconds: float) -> str:
@@ -62,6 +66,20 @@ def names(items: Iterable[str]) -> str:
 def count(number: int, noun: str) -> str:
     """``1 step``, ``5 steps``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def clients_line(observation: ClusterObservation) -> str:
+    """How many client agents are known, and from where; "" where there are none and nothing went wrong."""
+    known = f"{count(len(observation.clients), 'client agent')} known"
+    sources = Counter(agent.source for agent in observation.clients).most_common()
+    told = [f"{number} from {source}" for source, number in sources[:MOST_SOURCES]]
+    if len(sources) > MOST_SOURCES:
+        told.append(f"{sum(number for _, number in sources[MOST_SOURCES:])} from elsewhere")
+    if observation.clients:
+        known = f"{known}: {', '.join(told)}"
+    if observation.clients_problem:
+        return f"{known}. {observation.clients_problem}"
+    return known if observation.clients else ""
 
 
 # --- marks: always a sign and a word --------------------------------------------------------------------

@@ -165,10 +165,10 @@ def client_agents(
 
 def _remembered(seen_at_s: float, at_s: float) -> str:
     when = datetime.fromtimestamp(seen_at_s, UTC).strftime("%Y-%m-%d %H:%M")
-    return f"last known membership (alive {when} UTC, {age(max(at_s - seen_at_s, 0.0))} before)"
+    return f"last known membership (alive {when} UTC, {_age(max(at_s - seen_at_s, 0.0))} before)"
 
 
-def age(seconds: float) -> str:
+def _age(seconds: float) -> str:
     """Give a duration in its largest unit: "40 s", "12 min", "5 h", "3 d"."""
     for unit_s, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= unit_s:

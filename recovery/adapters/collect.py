@@ -50,6 +50,7 @@ class Probe:
         self._agent_access = agent
         self._hosts = {server.name: Host(pool, server.address, host) for server in spec.servers}
         self.hosts: Mapping[ServerName, Host] = self._hosts
+        self._servers = frozenset(self._hosts)
         self._reading: dict[ServerName, asyncio.Task[ServerLog]] = {}
 
     def reach(self, clients: Iterable[ClientAgent]) -> None:
@@ -117,8 +118,8 @@ class Probe:
         return await self._completed(name, view)
 
     async def _completed(self, name: ServerName, view: AgentView) -> AgentView:
-        """Add `consul info` where agent/self has no Stats: below 0.7."""
-        if view.raft_state or not view.node_name:
+        """Add `consul info` where a server's agent/self has no Stats: below 0.7."""
+        if view.raft_state or not view.node_name or name not in self._servers:
             return view
         token = self._agent_access.recovery_token or self._agent_access.token
         with contextlib.suppress(RecoveryError):

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
+import json
+import time
 
+from bot import inventory_command
 from bot.wiring import MachineClock
 from recovery.lookout import Lookout
 from recovery.membership import MEMO, decode
-from recovery.model import ClusterSpec, RunId, ServerSpec
+from recovery.model import ClusterSpec, RunId, ServerName, ServerSpec
 from recovery.policy import ApprovalPolicy
 from recovery.service import RecoveryService
 from tests.fakes.fake_world import FakeWorld, three_servers
@@ -108,3 +112,48 @@ async def test_a_look_without_a_store_goes_on_later() -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await looking
     assert await place.kept() == {"s1", "s2", "s3"}
+
+
+async def inventory(place: Place, *, host: str | None = None, plain: bool = False) -> tuple[int, str, str]:
+    """What the command prints: status, stdout, stderr."""
+    out, notes = io.StringIO(), io.StringIO()
+    status = await inventory_command.run(
+        place.service, DC1, host=host, plain=plain, now_s=time.time(), out=out, notes=notes
+    )
+    return status, out.getvalue(), notes.getvalue()
+
+
+async def test_the_inventory_says_whose_list_it_is() -> None:
+    """stdout is JSON alone; stderr names the server that told it, or says that the list is old."""
+    place = Place()
+    await place.service.status(DC1)
+    status, out, notes = await inventory(place)
+    assert status == 0
+    assert set(json.loads(out)["members"]["hosts"]) == {f"s{n}.node.consul" for n in (1, 2, 3)}
+    assert notes == "The members of dc1, as s1 lists them now.\n"
+    for server in place.world.servers.values():
+        server.reachable = False
+    status, out, notes = await inventory(place, plain=True)
+    assert status == 0
+    assert json.loads(out)["server"] == {"hosts": ["s1", "s2", "s3"]}
+    assert notes.startswith("No server of dc1 lists its members now: these are the last known ones, seen ")
+
+
+async def test_the_inventory_of_one_host() -> None:
+    """A member has its address; a stranger is an error that says how to see all of them."""
+    place = Place()
+    status, out, _ = await inventory(place, host="s2.node.consul")
+    assert (status, json.loads(out)) == (0, {"ansible_host": place.world.servers[ServerName("s2")].address})
+    status, out, notes = await inventory(place, host="nobody")
+    assert (status, out) == (1, "")
+    assert "nobody is no member of dc1" in notes
+
+
+async def test_an_inventory_that_nobody_can_tell_is_an_error() -> None:
+    """An empty answer would be a cluster without members; it is said that nothing is known."""
+    place = Place()
+    for server in place.world.servers.values():
+        server.reachable = False
+    status, out, notes = await inventory(place)
+    assert (status, out) == (1, "")
+    assert "none were remembered" in notes

@@ -47,7 +47,7 @@ from recovery.journal import (
     UndoStarted,
     fold,
 )
-from recovery.model import Catalogue, ClusterName, Person, RunId, ServerName
+from recovery.model import Catalogue, ClientAgent, ClusterName, Person, RunId, ServerName
 from recovery.plan import PlanReport, Proposal, Refusal
 from recovery.policy import ApprovalPolicy, gates_of
 from recovery.procedures import propose
@@ -91,6 +91,18 @@ def report(
         active=active,
         store_problem=problem,
     )
+
+
+def with_clients(shown: StatusReport) -> StatusReport:
+    """The same, with client agents from several sources, and an inventory that cannot be read."""
+    sources = ("settings", "gossip (alive now)", "gossip (alive now)")
+    agents = tuple(
+        ClientAgent(ServerName(f"c{number}"), f"198.51.100.{50 + number}", source)
+        for number, source in enumerate(sources, start=1)
+    )
+    problem = "The inventory /etc/ansible/hosts: cannot be read (Permission denied)."
+    observation = msgspec.structs.replace(shown.observation, clients=agents, clients_problem=problem)
+    return msgspec.structs.replace(shown, observation=observation)
 
 
 def proposal(servers: tuple[FakeServer, ...], *lost: str) -> Proposal:
@@ -234,6 +246,7 @@ def unseen() -> tuple[FakeServer, ...]:
 
 CARDS: dict[str, Callable[[], Message]] = {
     "status-healthy": lambda: status_card(report(stopped())),
+    "status-with-clients": lambda: status_card(with_clients(report(stopped()))),
     "status-degraded": lambda: status_card(report(stopped("s3"))),
     "status-no-leader": lambda: status_card(report(stopped("s2", "s3"))),
     "status-majority-gone": lambda: status_card(report(majority_replaced())),
@@ -342,7 +355,7 @@ def test_the_terminal_says_the_same_of_a_run(story: Callable[[], Story]) -> None
 
 def test_the_terminal_says_the_same_of_a_cluster() -> None:
     """Status and plan in the terminal."""
-    compare("terminal-status", text.status(report(majority_replaced())) + "\n")
+    compare("terminal-status", text.status(with_clients(report(majority_replaced()))) + "\n")
     made = proposal(majority_replaced(), "s2", "s3")
     compare("terminal-plan", text.plan(made.plan, made.report) + "\n")
 

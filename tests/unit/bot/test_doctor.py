@@ -20,12 +20,17 @@ from config.values import Settings
 from recovery.errors import HostUnreachable, SettingsProblem, StoreUnavailable
 from recovery.model import (
     AgentView,
+    ClientAgent,
     ClusterName,
     ClusterObservation,
+    Fact,
+    Fails,
+    Holds,
     HostView,
     ServerName,
     ServerObservation,
     ServerSpec,
+    Unknown,
 )
 
 SETTINGS = """
@@ -129,6 +134,8 @@ async def examine(
     server: ServerObservation = SERVER,
     host_time_s: float | Exception = 1000.0,
     now_s: Sequence[float] = (999.9, 1000.1),
+    clients: Mapping[str, Fact] | None = None,
+    clients_problem: str = "",
 ) -> list[Finding]:
     """Run the doctor with everything in order but what the test changes."""
     times = iter(now_s)
@@ -139,7 +146,17 @@ async def examine(
         return persistence
 
     async def observe(cluster: ClusterName) -> ClusterObservation:
-        return ClusterObservation(cluster=cluster, taken_at_s=1.0, servers=(server,))
+        known = (ClientAgent(ServerName(name), "10.0.1.1", "settings") for name in clients or ())
+        return ClusterObservation(
+            cluster=cluster,
+            taken_at_s=1.0,
+            servers=(server,),
+            clients=tuple(known),
+            clients_problem=clients_problem,
+        )
+
+    async def client_runs(_cluster: ClusterName, name: ServerName) -> Fact:
+        return (clients or {})[name]
 
     async def clock(_cluster: ClusterName, spec: ServerSpec) -> float:
         assert spec.address == "10.0.0.1"
@@ -151,6 +168,7 @@ async def examine(
         slack=slack or FakeSlack(),
         persistence=warnings,
         observe=observe,
+        client_runs=client_runs,
         host_time_s=clock,
         now_s=lambda: next(times),
     )
@@ -184,6 +202,7 @@ async def test_all_is_well() -> None:
         "host",
         "agent",
         "clock",
+        "clients",
     }
     assert exit_code(findings) == 0
 
@@ -193,6 +212,34 @@ def test_settings_that_cannot_be_read_are_the_only_finding() -> None:
     findings = settings_refused(SettingsProblem("3 problems:\n  ssh: missing"), path=Path("/etc/s.yaml"))
     assert "ssh: missing" in only(findings).message
     assert exit_code(findings) == 1
+
+
+# --- Client agents ---------------------------------------------------------------------------------------
+
+
+async def test_client_agents_that_answer_are_counted() -> None:
+    """All reached is one finding, not one for each."""
+    findings = await examine(clients={"c1": Holds(), "c2": Holds()})
+    assert bad(findings) == []
+    assert [f.message for f in findings if f.check == "clients"] == ["2 of 2 client agents answered"]
+
+
+@pytest.mark.parametrize("fact", [Unknown("10.0.1.1: host key is not known"), Fails("the agent is stopped")])
+async def test_a_client_agent_out_of_reach_is_a_warning(fact: Fails | Unknown) -> None:
+    """The servers can be recovered without it; it says which one, why, and from where it is known."""
+    findings = await examine(clients={"c1": Holds(), "c2": fact})
+    found = only(findings)
+    assert (found.verdict, found.subject) == (Verdict.WARNING, "prod/c2")
+    assert (fact.observed if isinstance(fact, Fails) else fact.reason) in found.message
+    assert "known from settings" in found.message
+    assert exit_code(findings) == 0
+
+
+async def test_an_inventory_that_cannot_be_read_is_a_warning() -> None:
+    """Its own sentence is passed on."""
+    found = only(await examine(clients_problem="The inventory /x: cannot be read (No such file)."))
+    assert (found.check, found.verdict) == ("clients", Verdict.WARNING)
+    assert "/x" in found.message
 
 
 # --- Secrets ----------------------------------------------------------------------------------------------
