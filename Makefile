@@ -13,7 +13,7 @@ LAB_SETTINGS := LAB_CACHE LAB_MIRROR LAB_MIRROR_OLD LAB_CONSUL
 AS_ROOT := $(SUDO) env $(foreach name,$(LAB_SETTINGS),$(if $($(name)),$(name)="$($(name))")) PYTHONDONTWRITEBYTECODE=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test soak bench demo play lab-root lab-up lab-down lab-shell lab-break lab-status
+.PHONY: help setup check test test-consul soak bench demo play lab-root lab-up lab-down lab-shell lab-break lab-status
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ check: setup ## formatting, lint, types, and the architecture's import contracts
 
 test: lab-root ## all tests, those on real hosts with real Consul too (root)
 	@$(AS_ROOT) $(VENV)/pytest -m "not soak"
+
+# Old programs are on the vendor's releases page; without CONSUL this runs the lab's stand-in.
+test-consul: lab-root ## the tests about Consul below 0.7, against a real one; CONSUL=/path/to/consul (root)
+	@$(AS_ROOT) $(if $(CONSUL),LAB_CONSUL="$(abspath $(CONSUL))") $(VENV)/pytest -m "old_consul and not soak"
 
 soak: lab-root ## the long repetitions (root)
 	@$(AS_ROOT) $(VENV)/pytest -m soak --timeout=0

@@ -14,6 +14,7 @@ import sys
 from lab.breakage import BREAKAGES, break_cluster
 from lab.datacentre import Lab
 from lab.errors import LabError
+from lab.oldconsul.build import program as old_consul
 from lab.root import ensure_root
 from lab.teardown import lab_names, take_away
 
@@ -33,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument(
         "--default-timing", action="store_true", help="Consul's own raft_multiplier: slow elections"
     )
+    up.add_argument("--old", action="store_true", help="the stand-in of Consul 0.6.4 instead of 1.8.7")
     ways = "\n".join(f"  {word:<18}{(act.__doc__ or '').splitlines()[0]}" for word, act in BREAKAGES.items())
     breaking = words.add_parser(
         "break", help="break the cluster", epilog=f"ways:\n{ways}", formatter_class=_Raw
@@ -58,6 +60,7 @@ async def _up(arguments: argparse.Namespace) -> None:
             clients=arguments.clients,
             acl=arguments.acl,
             raft_multiplier=None if arguments.default_timing else 1,
+            consul=old_consul() if arguments.old else None,
         )
     except BaseException:
         lab.destroy()

@@ -47,7 +47,9 @@ class Cluster:
 
     async def names_itself_leader(self, host: Host) -> bool:
         """Tell whether that server's agent says of itself that it leads; False if it does not answer."""
-        return names_itself_leader(await self.ask(host, "/v1/agent/self"))
+        version = self.settings.program.version
+        answer = await self.ask(host, leadership_path(version))
+        return names_itself_leader(answer, address=host.address, version=version)
 
     async def leader(self) -> Host | None:
         """Return the server that names itself leader, or None; the first one if there are two."""
@@ -116,8 +118,15 @@ class Cluster:
                 raise LabError(f"The lab's agents got no token: {path} answered {answer.status}.")
 
 
-def names_itself_leader(answer: Answer | None) -> bool:
-    """Tell whether an answer of /v1/agent/self is a leader's own; other servers may name a dead one for seconds."""
+def leadership_path(version: tuple[int, int, int]) -> str:
+    """Return what to ask a server's agent for, to learn whether it leads: agent/self has no Stats below 0.7."""
+    return "/v1/agent/self" if version >= (0, 7, 0) else "/v1/status/leader"
+
+
+def names_itself_leader(answer: Answer | None, *, address: str, version: tuple[int, int, int]) -> bool:
+    """Tell whether an answer to `leadership_path` is a leader's own; others may name a dead leader for seconds."""
     if answer is None or answer.status != 200:
         return False
+    if version < (0, 7, 0):
+        return bool(json.loads(answer.body) == f"{address}:8300")
     return bool(json.loads(answer.body).get("Stats", {}).get("consul", {}).get("leader") == "true")

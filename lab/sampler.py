@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from lab.agent import ask_agent
-from lab.cluster import LEADER_LEASE_S, names_itself_leader
+from lab.cluster import LEADER_LEASE_S, Cluster, leadership_path, names_itself_leader
 from lab.datacentre import Lab
 from lab.errors import LabError
 
@@ -118,17 +118,19 @@ class LeaderSampler:
                         key = (host.name, host.address)
                         # One question at a time: answers of one server then come in the order of asking.
                         if key not in self._busy or self._busy[key].done():
-                            self._busy[key] = asking.create_task(self._sample(key, cluster.token))
+                            self._busy[key] = asking.create_task(self._sample(key, cluster))
                 await asyncio.sleep(SAMPLE_EVERY_S)
 
-    async def _sample(self, key: tuple[str, str], token: str | None) -> None:
+    async def _sample(self, key: tuple[str, str], cluster: Cluster) -> None:
         name, address = key
         asked_s = time.monotonic()
         try:
             network = self._lab.host(name).network
-            leads = names_itself_leader(
-                await ask_agent(network, "/v1/agent/self", token=token, timeout_s=ANSWER_WITHIN_S)
+            version = cluster.settings.program.version
+            answer = await ask_agent(
+                network, leadership_path(version), token=cluster.token, timeout_s=ANSWER_WITHIN_S
             )
+            leads = names_itself_leader(answer, address=address, version=version)
         except (OSError, ValueError, LabError):
             # Powered off, being replaced, silent, or killed in the middle of its answer: nobody there leads.
             leads = False

@@ -5,22 +5,29 @@ A test that asks for `lab` gets the mark of the same name, and the lab of the se
 """
 
 import asyncio
+import os
 import subprocess
 from collections.abc import AsyncIterator, Generator, Iterator
+from pathlib import Path
 
 import pytest
 
+from lab.agent import consul_program
 from lab.datacentre import Lab
 from lab.errors import LabError
 from lab.host import Host
+from lab.oldconsul.build import program as stand_in
+from lab.root import ensure_root
 from lab.sampler import LeaderSampler
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test that stands on the lab."""
+    """Mark every test that stands on the lab, and those about old Consul."""
     for item in items:
         if isinstance(item, pytest.Function) and "session_lab" in item.fixturenames:
             item.add_marker(pytest.mark.lab)
+        if isinstance(item, pytest.Function) and "old_consul" in item.fixturenames:
+            item.add_marker(pytest.mark.old_consul)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -42,6 +49,22 @@ def journal(host: Host) -> str:
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout
     except (LabError, subprocess.SubprocessError) as error:
         return str(error)
+
+
+@pytest.fixture(scope="session")
+def old_consul() -> Path:
+    """A Consul below 0.7: the program that LAB_CONSUL names if it is set, else the lab's stand-in."""
+    given = os.environ.get("LAB_CONSUL")
+    path = Path(given) if given else stand_in()
+    version = consul_program(ensure_root(), path).version
+    if version >= (0, 7, 0):
+        told = ".".join(str(part) for part in version)
+        pytest.fail(
+            f"{path} is Consul {told}, and these tests are about Consul below 0.7 (0.6.4 was measured)."
+            " Nothing was tested with it. Give an older one: make test-consul CONSUL=/path/to/consul",
+            pytrace=False,
+        )
+    return path
 
 
 @pytest.fixture(scope="session")
