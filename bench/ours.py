@@ -22,6 +22,9 @@ class Unread:
     async def show(self, cluster: ClusterName, run: RunId, state: RunState, events: Sequence[Event]) -> None:
         """Show nothing."""
 
+    async def say(self, cluster: ClusterName, run: RunId, state: RunState, note: str) -> None:
+        """Say nothing."""
+
 
 async def recover(lab: Lab, servers: Sequence[Host], *, method: str, lost: Sequence[str] = ()) -> Trial:
     """Recover the cluster of these servers; the clock starts with the approval. Raises LabError."""

@@ -36,6 +36,9 @@ class _Silent:
     async def show(self, cluster: ClusterName, run: RunId, state: RunState, events: Sequence[Event]) -> None:
         """The run changed."""
 
+    async def say(self, cluster: ClusterName, run: RunId, state: RunState, note: str) -> None:
+        """Something that the journal cannot say."""
+
 
 class Follower:
     """Follows one run."""

@@ -11,6 +11,7 @@ from bot.commands import NAME, usage
 from bot.run_card import Look, run_card
 from bot.thread import event_line
 from bot.wording import Phase, duration, phase, progress, situation_mark, utc, utc_time
+from recovery.forgotten import told as left_over
 from recovery.model import ClusterName, ServerName
 from recovery.plan import Refusal
 from recovery.ports import LeaseHeld
@@ -62,6 +63,7 @@ def refused(answer: Refused) -> Message:
             section(f"*{esc(headline)}:* nothing was done."),
             section("\n".join(f"• {esc(reason)}" for reason in refusal.reasons)),
             section(f"*Next:* {esc(refusal.next_step)}"),
+            *(section(f"⚠️ {esc(line)}") for line in left_over(answer.report.left)),
         ],
     )
 
@@ -70,7 +72,11 @@ def nothing_to_do(report: StatusReport) -> Message:
     """The cluster is healthy."""
     headline = report.diagnosis.headline
     return finalize(
-        headline, [section(f"🟢 *{esc(headline)}.* There is nothing to recover. Nothing was done.")]
+        headline,
+        [
+            section(f"🟢 *{esc(headline)}.* There is nothing to recover. Nothing was done."),
+            *(section(f"⚠️ {esc(line)}") for line in left_over(report.left)),
+        ],
     )
 
 

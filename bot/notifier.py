@@ -22,7 +22,7 @@ import structlog
 from bot.blocks import Message, esc
 from bot.run_card import Look, run_card
 from bot.talk import Gone, SaidNo, SlackProblem, Talk, Throttled
-from bot.thread import Mentions, answered_post, ask_post, end_post, question, thread_lines
+from bot.thread import Mentions, answered_post, ask_post, end_post, note_post, question, thread_lines
 from bot.wording import Phase, phase
 from recovery.errors import RecoveryError
 from recovery.journal import Event, RunState, fold
@@ -59,6 +59,8 @@ class Card(msgspec.Struct, frozen=True):
     ask: Ask | None = None
     ended: bool = False
     """Whether the end was told."""
+    note: str = ""
+    """What was told that the journal cannot say."""
 
 
 class _Track:
@@ -75,6 +77,13 @@ class _Track:
         self.claims: set[str] = set()
         """The posts that this process has claimed."""
         self.over_since_s: float | None = None
+        self.note = ""
+        """What is to be told that the journal cannot say; nothing more comes after it."""
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.view.state.outcome is not None or bool(self.note)
 
 
 class _NotOurs(Exception):
@@ -109,15 +118,27 @@ class SlackNotifier:
 
     async def show(self, cluster: ClusterName, run: RunId, state: RunState, events: Sequence[Event]) -> None:
         """Note what is newest; never waits for Slack, never raises."""
-        track = self._tracks.get(run)
-        if track is None:
-            track = self._tracks[run] = _Track(RunView(cluster, run, state, tuple(events)))
-            self._tasks[run] = asyncio.create_task(self._serve(track), name=f"card of {run}")
-        elif state.length >= track.view.state.length:
+        known = run in self._tracks
+        track = self._track(RunView(cluster, run, state, tuple(events)))
+        if known and state.length >= track.view.state.length:
             if question(state) != question(track.view.state) or state.outcome is not None:
                 track.urgent.set()
             track.view = RunView(cluster, run, state, track.view.events)
         track.news.set()
+
+    async def say(self, cluster: ClusterName, run: RunId, state: RunState, note: str) -> None:
+        """Tell it on the card and in the thread; never waits for Slack, never raises."""
+        track = self._track(RunView(cluster, run, state, ()))
+        track.note = note
+        track.urgent.set()
+        track.news.set()
+
+    def _track(self, view: RunView) -> _Track:
+        track = self._tracks.get(view.run)
+        if track is None:
+            track = self._tracks[view.run] = _Track(view)
+            self._tasks[view.run] = asyncio.create_task(self._serve(track), name=f"card of {view.run}")
+        return track
 
     async def link(self, cluster: ClusterName, run: RunId) -> str:
         """Mrkdwn link to a run's card, or its bare id where there is none."""
@@ -156,7 +177,7 @@ class SlackNotifier:
                     break
                 await self._tell(track, view)
                 failures = 0
-                if track.view.state.outcome is not None and not track.news.is_set():
+                if track.over and not track.news.is_set():
                     break
             except asyncio.CancelledError:
                 raise
@@ -177,7 +198,7 @@ class SlackNotifier:
         self._tasks.pop(track.view.run, None)
 
     async def _news(self, track: _Track) -> None:
-        running = phase(track.view.state) is Phase.RUNNING
+        running = phase(track.view.state) is Phase.RUNNING and not track.over
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(REFRESH_EVERY_S if running else None):
                 await track.news.wait()
@@ -200,7 +221,7 @@ class SlackNotifier:
                 return min(PATIENCE_S, self._update_every_s * failures), False
 
     def _gave_up(self, track: _Track) -> bool:
-        if track.view.state.outcome is None:
+        if not track.over:
             return False
         now_s = self._clock.monotonic_s()
         track.over_since_s = track.over_since_s if track.over_since_s is not None else now_s
@@ -219,6 +240,12 @@ class SlackNotifier:
         card = await self._show_card(track, view)
         card = await self._tell_thread(track, view, card)
         card = await self._ask(track, view, card)
+        if track.note and card.note != track.note:
+            await self._claim(track, "note")
+            card = await self._keep(track, msgspec.structs.replace(card, note=track.note))
+            await self._talk.post(
+                card.channel, note_post(view, track.note, self._mentions), thread_ts=card.ts, run=view.run
+            )
         if view.state.outcome is not None and not card.ended:
             await self._claim(track, "end")
             await self._keep(track, msgspec.structs.replace(card, ended=True))
@@ -239,10 +266,11 @@ class SlackNotifier:
         return track.view
 
     async def _show_card(self, track: _Track, view: RunView) -> Card:
-        message = run_card(view, self.look(view))
         card = track.card
         if card is None and not track.may_post:
             card = await self._recall(view.cluster, view.run)
+        note = track.note or (card.note if card is not None else "")
+        message = run_card(view, msgspec.structs.replace(self.look(view), note=note))
         if card is None:
             return await self._post_card(track, view, message)
         track.card = card
@@ -305,7 +333,7 @@ class SlackNotifier:
         return told
 
     async def _ask(self, track: _Track, view: RunView, card: Card) -> Card:
-        key = question(view.state)
+        key = "" if track.over else question(view.state)
         if card.ask is not None and card.ask.key != key:
             with contextlib.suppress(Gone):
                 await self._talk.update(card.channel, card.ask.ts, answered_post(view, card.ask.key))

@@ -69,12 +69,16 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     """The systemd unit of the agents, for the commands that a person would type."""
     next_run: str = ""
     """mrkdwn link to the run that replaces this one, where there is one."""
+    note: str = ""
+    """What the journal cannot say: that the store lost the run, or that no new plan is safe."""
 
 
 def run_card(view: RunView, look: Look) -> Message:
     """The card of a run as it stands now."""
     state = view.state
     where = phase(state)
+    if look.note and state.outcome is None:
+        return _lost(view, look)
     title = title_of(view)
     blocks: list[Block] = [section(f"*{esc(title)}*{_by(state)}")]
     gate = state.waiting_gate
@@ -104,6 +108,22 @@ def run_card(view: RunView, look: Look) -> Message:
     return finalize(title, blocks)
 
 
+def _lost(view: RunView, look: Look) -> Message:
+    """The store no longer knows the run: as far as this process has seen it, and nothing to press."""
+    state = view.state
+    title = lost_title(view)
+    blocks = [section(f"*{esc(title)}*{_by(state)}"), section(esc(look.note))]
+    blocks.append(section(step_lines(state, now_s=look.now_s)))
+    if behind := by_hand.left_lines(state):
+        blocks.append(section("*Left behind:*\n" + "\n".join(f"• {esc(line)}" for line in behind)))
+    return finalize(title, blocks)
+
+
+def lost_title(view: RunView) -> str:
+    """The verdict on a run that the store lost."""
+    return f"⚠️ Recovery {view.run} of {view.cluster}: LOST by Redis, nothing drives it"
+
+
 def title_of(view: RunView) -> str:
     """The verdict in one line, readable in a push notification."""
     state = view.state
@@ -114,6 +134,8 @@ def title_of(view: RunView) -> str:
             return f"{said}running, {progress(state)}"
         case Phase.DECISION if state.two_leaders:
             return f"{said}TWO LEADERS seen, stopped; your decision is needed"
+        case Phase.DECISION if state.forgotten:
+            return f"{said}Redis is BEHIND THE HOSTS; your decision is needed"
         case Phase.DECISION:
             waiting = state.waiting_step
             if waiting is None:
@@ -269,6 +291,8 @@ def unlocked_line(unlocked: Unlocked) -> str:
 def _new_plan(view: RunView, look: Look) -> str:
     if look.next_run:
         return f"*The new plan:* {look.next_run}"
+    if look.note:
+        return f"*{esc(look.note)}*"
     lost = ",".join(claim.server for claim in view.state.plan.claims)
     again = f"/consul recover {esc(view.cluster)}{f' --lost {esc(lost)}' if lost else ''}"
     return (

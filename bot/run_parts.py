@@ -138,9 +138,24 @@ def ask_buttons(view: RunView, gate: Gate) -> Block:
 def decision_buttons(view: RunView, *, retry: bool) -> Block:
     """Retry and Abort, or Abort alone."""
     state = view.state
-    waiting = state.waiting_step
+    waiting = None if state.forgotten else state.waiting_step
     buttons = []
-    if retry:
+    if retry and state.forgotten:
+        buttons.append(
+            button(
+                "Go on",
+                action=RETRY,
+                value=value_of(view.run, "", state.digest),
+                style="danger",
+                ask=confirm(
+                    title=f"Go on with recovery {view.run}?",
+                    text="Redis has lost a part of this run. The hosts keep what they have done and do nothing "
+                    "twice; each step is looked at before it is done.",
+                    yes="Go on",
+                ),
+            )
+        )
+    elif retry:
         number = f" step {state.index_of(waiting.id) + 1}" if waiting is not None else ""
         buttons.append(
             button(
@@ -191,6 +206,16 @@ def decision_blocks(view: RunView) -> list[Block]:
             section(
                 f"*{esc(names(state.two_leaders))} name themselves leader at the same time.* No further step "
                 "is taken. Keep clients away from the wrong one and find out which it is before you abort."
+            )
+        )
+    elif state.forgotten:
+        blocks.append(
+            section(
+                "*Redis is behind the hosts:*\n"
+                + "\n".join(f"• {esc(line)}" for line in state.forgotten)
+                + "\nIt was restored from an older dump, lost its newest lines in a failover, or another bot works "
+                "on these servers. Make sure that nobody else does. *Go on* continues from what Redis knows, and "
+                "asks the hosts before each step; *Abort*, then a new plan, starts from the world as it is."
             )
         )
     elif waiting is not None:

@@ -17,6 +17,7 @@ from bot.wording import (
 )
 from recovery.diagnosis import Degraded, Healthy, MajorityGone, OutOfSight, ServersStopped, TwoLeaders
 from recovery.diagnosis.evidence import server_line
+from recovery.forgotten import told
 from recovery.service import StatusReport
 
 MOST_EVIDENCE = 12
@@ -40,6 +41,13 @@ def status_card(report: StatusReport, *, note: str = "") -> Message:
         blocks.append(context(esc(clients)))
     if note:
         blocks.append(context(note))
+    blocks += [section(f"⚠️ {esc(line)}") for line in told(report.left)]
+    if report.left:
+        blocks.append(
+            section(
+                f"A new plan goes on from here, and takes over what it holds: `/consul recover {report.cluster}`"
+            )
+        )
     if report.store_problem:
         blocks.append(context(f"⚠️ Runs cannot be shown: {esc(report.store_problem)}"))
     if report.active is not None:

@@ -37,6 +37,7 @@ from bot.wording import (
     way_back,
 )
 from recovery.diagnosis import Healthy
+from recovery.forgotten import told
 from recovery.journal import Event, Gate, RunState, StepStatus, left_behind
 from recovery.plan import Plan, PlanReport, Refusal, Risk
 from recovery.ports import LeaseHeld
@@ -79,6 +80,7 @@ def status(report: StatusReport) -> str:
     )
     if clients := clients_line(report.observation):
         parts.append(clients)
+    parts += report_left(report)
     if report.store_problem:
         parts.append(f"Runs cannot be shown: {report.store_problem}")
     if report.active is not None:
@@ -87,6 +89,13 @@ def status(report: StatusReport) -> str:
             f"Run {active.run} by {active.state.requested_by}: {phase(active.state)}, {progress(active.state)}"
         )
     return _lines(parts)
+
+
+def report_left(report: StatusReport) -> list[str]:
+    """What runs left that Redis does not know."""
+    if not report.left:
+        return []
+    return ["", *(f"! {line}" for line in told(report.left)), f"  consul-recovery recover {report.cluster}"]
 
 
 def plan(proposed: Plan, report: PlanReport) -> str:
@@ -191,6 +200,13 @@ def decision(view: RunView) -> list[str]:
     lines = []
     if state.two_leaders:
         lines.append(f"{names(state.two_leaders)} name themselves leader at the same time; no step is taken.")
+    elif state.forgotten:
+        lines += ["Redis is behind the hosts:", *(f"  - {line}" for line in state.forgotten)]
+        lines.append(
+            "It was restored from an older dump, lost its newest lines in a failover, or another bot works on these "
+            "servers. Make sure that nobody else does. `retry` goes on from what Redis knows and asks the hosts "
+            "before each step; `abort`, then a new plan, starts from the world as it is."
+        )
     elif waiting is not None:
         step_state = state.step_state(waiting.id)
         lines.append(f"{waiting.title}: {step_state.status}. {step_state.detail}")

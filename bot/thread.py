@@ -12,7 +12,7 @@ from typing import assert_never
 import msgspec
 
 from bot.blocks import Block, Message, clamp, context, esc, finalize, section
-from bot.run_card import needs_line, title_of
+from bot.run_card import lost_title, needs_line, title_of
 from bot.run_parts import ask_buttons, decision_blocks, decision_buttons, gate_blocks
 from bot.wording import Phase, count, names, phase, utc_time
 from recovery.journal import (
@@ -70,10 +70,12 @@ def event_line(event: Event, state: RunState) -> str:
     match event:
         case Proposed(by=by, plan=plan):
             return f"proposed by {by}: {plan.summary}"
-        case LeaseTaken(owner=owner, epoch=epoch, took_over_from=silent, at=step):
+        case LeaseTaken(owner=owner, epoch=epoch, took_over_from=silent, at=step, forgotten=forgotten):
             where = (
                 f"; goes on at {_numbered(state, step)}" if step and step != state.plan.steps[0].id else ""
             )
+            if forgotten:
+                where = f"; REDIS IS BEHIND THE HOSTS: {'; '.join(forgotten)}"
             if silent:
                 return f"{owner} TOOK OVER from {silent}, which fell silent (epoch {epoch}){where}"
             return f"{owner} drives this run (epoch {epoch}){where}"
@@ -106,7 +108,7 @@ def event_line(event: Event, state: RunState) -> str:
         case StepInDoubt(step=step, why=why):
             return f"{_numbered(state, step)} IN DOUBT: {why}"
         case RetryChosen(by=by):
-            return f"{by} chose to retry"
+            return f"{by} chose to go on"
         case AbortChosen(by=by):
             return f"{by} aborted"
         case UndoStarted(step=step):
@@ -182,6 +184,8 @@ def question(state: RunState) -> str:
         case Phase.DECISION:
             if state.two_leaders:
                 return "leaders"
+            if state.forgotten:
+                return f"forgotten:{len(state.accepted)}:{len(state.forgotten)}"
             waiting = state.waiting_step
             if waiting is None:
                 return f"doubts:{len(state.held_at)}:{state.length}" if state.doubts else ""
@@ -223,9 +227,16 @@ def answered_post(view: RunView, key: str) -> Message:
         said = f"the run has ended ({state.outcome})"
     else:
         retried = [event.by for event in view.events if isinstance(event, RetryChosen)]
-        said = f"{retried[-1]} chose to retry" if retried else "answered"
+        said = f"{retried[-1]} chose to go on" if retried else "no longer asked"
     text = f"Recovery {view.run} of {view.cluster}: {said}."
     return finalize(text, [context(f"✔ {esc(text)}")])
+
+
+def note_post(view: RunView, note: str, mentions: Mentions) -> Message:
+    """What the journal cannot say, told to those who can act on it."""
+    title = title_of(view) if view.state.outcome is not None else lost_title(view)
+    people = dict.fromkeys((*mentions.approvers, mentions.person(view.state.requested_by)))
+    return finalize(title, [section(f"*{esc(title)}* {' '.join(people)}\n{esc(note)}")])
 
 
 def end_post(view: RunView, mentions: Mentions) -> Message:

@@ -162,7 +162,7 @@ def phase(state: RunState) -> Phase:
     if state.aborted_by is not None:
         stuck = waiting is not None and state.step_state(waiting.id).status is StepStatus.STUCK
         return Phase.DECISION if stuck else Phase.UNWINDING
-    if state.two_leaders or state.doubts or waiting is not None:
+    if state.two_leaders or state.forgotten or state.doubts or waiting is not None:
         return Phase.DECISION
     gate = state.waiting_gate
     if gate is None:

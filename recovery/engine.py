@@ -22,8 +22,10 @@ from recovery.errors import (
     LeaseLost,
     OutOfDate,
     RecoveryError,
+    StoreForgot,
     StoreUnavailable,
 )
+from recovery.forgotten import forgotten
 from recovery.journal import (
     AssumptionsFailed,
     AssumptionsHeld,
@@ -95,6 +97,7 @@ class Driver:
         run: RunId,
         lease: Lease,
         state: RunState,
+        forgotten: tuple[str, ...],
         world: World,
         store: RunStore,
         notifier: Notifier,
@@ -105,6 +108,7 @@ class Driver:
         self._run = run
         self._lease = lease
         self._state = state
+        self._forgotten = forgotten
         self._world = world
         self._store = store
         self._notifier = notifier
@@ -164,6 +168,7 @@ class Driver:
                 epoch=self._lease.epoch,
                 took_over_from=self._state.owner,
                 at=going_on.id if going_on is not None else None,
+                forgotten=self._forgotten,
             )
         )
         while True:
@@ -484,6 +489,12 @@ class Driver:
 
     async def _read_on(self) -> tuple[Event, ...]:
         events = await self._store.events(self._cluster, self._run)
+        if len(events) < self._state.length:
+            raise StoreForgot(
+                f"Redis knows {len(events)} of the {self._state.length} events of run {self._run}: it has lost"
+                " what it had acknowledged (a failover, a restored dump, an emptied store). This driver has"
+                " stopped; the next one compares the journal with the hosts. Ask for the status."
+            )
         new = events[self._state.length :]
         for event in new:
             self._state = apply(self._state, event)
@@ -545,8 +556,13 @@ async def drive_run(
     if driver_now is not None:
         # Without asking the hosts for their epoch: every other process looks in every second.
         return driver_now
+    traces = await world.traces()
     lease = await store.take_lease(
-        cluster, run, owner=owner, ttl_s=LEASE_TTL_S, above_epoch=await world.highest_epoch()
+        cluster,
+        run,
+        owner=owner,
+        ttl_s=LEASE_TTL_S,
+        above_epoch=max((trace.epoch for trace in traces), default=0),
     )
     if isinstance(lease, LeaseHeld):
         return lease
@@ -557,6 +573,7 @@ async def drive_run(
             run=run,
             lease=lease,
             state=state,
+            forgotten=forgotten(run, state, traces),
             world=world,
             store=store,
             notifier=notifier,

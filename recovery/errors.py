@@ -5,6 +5,7 @@ RecoveryError                    every fault of ours that a person may read
 ├── StoreUnavailable             Redis does not answer, or refuses us
 ├── LeaseLost                    somebody else drives this run now; stop at once
 ├── OutOfDate                    the journal grew since it was read; read it again
+├── StoreForgot                  the journal is shorter than it was: Redis lost what it had acknowledged
 ├── IllegalEvent                 an event that the run's history does not allow
 ├── UnknownKind                  stored data of a kind this version does not know
 ├── HostUnreachable              no SSH session to a host (network, key, host key, name)
@@ -40,6 +41,10 @@ class LeaseLost(RecoveryError):
 
 class OutOfDate(RecoveryError):
     """The journal is longer than the caller believed."""
+
+
+class StoreForgot(RecoveryError):
+    """The store lost what it had acknowledged (a failover, an old dump, an emptied store); stop at once."""
 
 
 class IllegalEvent(RecoveryError):

@@ -61,6 +61,8 @@ class Proposed(_Event, frozen=True, kw_only=True):
     """Where it was asked for: a Slack channel id, or ``terminal``."""
     replaces: str = ""
     """The run whose approval this plan's predecessor lost, if any."""
+    epoch: int = 0
+    """The highest one that the store or a host had seen when it was planned."""
 
 
 class LeaseTaken(_Event, frozen=True, kw_only=True):
@@ -68,6 +70,8 @@ class LeaseTaken(_Event, frozen=True, kw_only=True):
 
     owner: str
     epoch: int
+    forgotten: tuple[str, ...] = ()
+    """What the hosts know of this run or a later one, and the journal does not: a person confirms first."""
     took_over_from: str = ""
     """The driver that fell silent; "" for the first one, and after a hand-over."""
     at: StepId | None = None
@@ -344,6 +348,12 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     void: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
     """Assumptions that could not be seen; a person decides whether to look again."""
+    known_epoch: int = 0
+    """The highest one seen when it was planned."""
+    forgotten: tuple[str, ...] = ()
+    """What the hosts know and the journal does not; a person decides whether to go on."""
+    accepted: tuple[str, ...] = ()
+    """What of it a person has confirmed."""
     aborted_by: Person | None = None
     unlocked: Unlocked | None = None
     two_leaders: tuple[ServerName, ...] = ()
@@ -412,6 +422,7 @@ def start(event: Event) -> RunState:
         proposed_s=event.at_s,
         origin=event.origin,
         replaces=event.replaces,
+        known_epoch=event.epoch,
         plan=event.plan,
         digest=event.plan.digest(),
         report=event.report,
@@ -443,11 +454,12 @@ def _changed(state: RunState, event: Event) -> RunState:
     match event:
         case Proposed():
             raise IllegalEvent("a run is proposed once")
-        case LeaseTaken(owner=owner, epoch=epoch):
+        case LeaseTaken(owner=owner, epoch=epoch, forgotten=forgotten):
             if epoch <= state.epoch:
                 raise IllegalEvent(f"epoch {epoch} is not above {state.epoch}")
             # Time has passed, nobody knows how much: what was assumed is looked at again.
-            return replace(state, owner=owner, epoch=epoch, held_at=())
+            known = (*state.forgotten, *forgotten)
+            return replace(state, owner=owner, epoch=epoch, held_at=(), forgotten=known)
         case HandedOver(owner=owner, epoch=epoch):
             if (owner, epoch) != (state.owner, state.epoch):
                 raise IllegalEvent(f"{owner} (epoch {epoch}) does not drive this run")
@@ -575,6 +587,9 @@ def _with_step(state: RunState, index: int, new: StepState) -> RunState:
 def _retried(state: RunState) -> RunState:
     # Time has passed, nobody knows how much: what was assumed is looked at again.
     state = msgspec.structs.replace(state, held_at=())
+    if state.forgotten:
+        accepted = (*state.accepted, *state.forgotten)
+        return msgspec.structs.replace(state, forgotten=(), accepted=accepted)
     if state.doubts:
         return msgspec.structs.replace(state, doubts=())
     step = state.waiting_step
@@ -668,6 +683,8 @@ def decide(state: RunState, now_s: float) -> Command:
         return AwaitPerson(
             f"two servers name themselves leader: {', '.join(state.two_leaders)}; no further step is taken"
         )
+    if state.forgotten:
+        return AwaitPerson("the hosts know more than the journal: " + "; ".join(state.forgotten))
     if state.void:
         return _unwind(state, Outcome.VOID)
     if _expired(state, now_s):

@@ -181,6 +181,10 @@ class HostView(msgspec.Struct, frozen=True, kw_only=True):
     """Size of raft/ and serf/, what an archive needs."""
     epoch: int = 0
     """The highest epoch a driver has used here; 0 when none ever did."""
+    last_run: str = ""
+    """The run of the driver with that epoch."""
+    receipts: tuple[str, ...] = ()
+    """What that run has done here, each as STEP.ATTEMPT.DIRECTION (host.sh)."""
     leave_on_terminate: bool | None = None
     """From the configuration files; None where they do not say (Consul's default then counts)."""
 
@@ -188,6 +192,18 @@ class HostView(msgspec.Struct, frozen=True, kw_only=True):
     def running(self) -> bool:
         """Whether a process of the unit is there, whatever systemd calls its state."""
         return self.main_pid > 0
+
+
+class HostTrace(msgspec.Struct, frozen=True, kw_only=True):
+    """What drivers have left on a host that could be looked at."""
+
+    server: ServerName
+    epoch: int
+    """The highest one seen there; 0 if none."""
+    run: str = ""
+    """Whose it was; "" where that was not kept."""
+    receipts: tuple[str, ...] = ()
+    """What that run has done there, each as STEP.ATTEMPT.DIRECTION."""
 
 
 class StoredLog(msgspec.Struct, frozen=True, kw_only=True):

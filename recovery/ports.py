@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, Protocol
 import msgspec
 
 from recovery.journal import Event, RunState, Unlocked
-from recovery.model import ClusterName, ClusterObservation, Fact, Member, RunId, ServerName
+from recovery.model import ClusterName, ClusterObservation, Fact, HostTrace, Member, RunId, ServerName
 from recovery.plan import Action, Check, StepId
 
 
@@ -64,8 +64,8 @@ class World(Protocol):
         """The last telling lines of a server's journal, secrets removed; empty where there are none."""
         ...
 
-    async def highest_epoch(self) -> int:
-        """The highest epoch that any reached host has seen; 0 if none."""
+    async def traces(self) -> tuple[HostTrace, ...]:
+        """What drivers have left on each host that could be reached."""
         ...
 
     async def leaders(self) -> tuple[ServerName, ...]:
@@ -172,6 +172,10 @@ class Notifier(Protocol):
 
     async def show(self, cluster: ClusterName, run: RunId, state: RunState, events: Sequence[Event]) -> None:
         """The run changed; ``events`` are the new ones."""
+        ...
+
+    async def say(self, cluster: ClusterName, run: RunId, state: RunState, note: str) -> None:
+        """Tell people about a run what its journal cannot say: that it was lost, that no new plan is safe."""
         ...
 
 

@@ -14,6 +14,7 @@ import msgspec
 from recovery import membership, policy
 from recovery.diagnosis import Degraded, Diagnosis, Healthy, diagnose
 from recovery.errors import OutOfDate, RecoveryError
+from recovery.forgotten import Leftover, leftovers, runs_seen, told
 from recovery.journal import (
     AbortChosen,
     Approved,
@@ -56,6 +57,9 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     observation: ClusterObservation
     took_s: float
     active: RunView | None
+    left: tuple[Leftover, ...] = ()
+    """What runs that the store does not know have left on the hosts."""
+    store_epoch: int = 0
     store_problem: str = ""
     """Set when Redis did not answer: the status is true all the same, runs cannot be shown."""
 
@@ -170,10 +174,13 @@ class RecoveryService:
         observation = await self._worlds[cluster].observe()
         diagnosis = diagnose(observation, lost)
         active: RunView | None = None
-        store_problem = ""
+        left: tuple[Leftover, ...] = ()
+        store_epoch, store_problem = 0, ""
         try:
             active = await self.active(cluster)
             await self._remember_members(observation, led=isinstance(diagnosis, Healthy | Degraded))
+            store_epoch = await self._store.epoch(cluster)
+            left = await self._left(observation, active, store_epoch=store_epoch)
         except RecoveryError as error:
             store_problem = str(error)
         return StatusReport(
@@ -182,6 +189,8 @@ class RecoveryService:
             observation=observation,
             took_s=self._clock.monotonic_s() - began_s,
             active=active,
+            left=left,
+            store_epoch=store_epoch,
             store_problem=store_problem,
         )
 
@@ -207,6 +216,18 @@ class RecoveryService:
         return MembersReport(
             members=tuple(each.member for each in before.known), by=None, at_s=before.seen_at_s
         )
+
+    async def _left(
+        self, observation: ClusterObservation, active: RunView | None, *, store_epoch: int
+    ) -> tuple[Leftover, ...]:
+        """What runs that the store does not know have left; asked only about runs that hosts name."""
+        unknown = [
+            run
+            for run in runs_seen(observation)
+            if (active is None or run != active.run)
+            and not await self._store.events(observation.cluster, run)
+        ]
+        return leftovers(observation, unknown=unknown, store_epoch=store_epoch)
 
     async def plan(
         self,
@@ -259,7 +280,7 @@ class RecoveryService:
         answer = await self.plan(cluster, method=method, lost=lost, server=server)
         if not isinstance(answer, Planned):
             return answer
-        proposal = await self._warned(cluster, answer)
+        proposal = _warned(answer)
         run = self._new_id()
         event = Proposed(
             at_s=self._clock.now_s(),
@@ -269,31 +290,15 @@ class RecoveryService:
             gates=policy.gates_of(proposal.plan, self._approval),
             origin=origin,
             replaces=replaces,
+            epoch=max(
+                answer.report.store_epoch,
+                *(s.host.epoch for s in answer.report.observation.servers if s.host is not None),
+                0,
+            ),
         )
         winner = await self._store.propose(cluster, run, event)
         view = await self.show(cluster, winner)
         return RunProposed(view, answer.report.diagnosis) if winner == run else Locked(view)
-
-    async def _warned(self, cluster: ClusterName, planned: Planned) -> Proposal:
-        """Add what only the store tells: where the hosts have seen a newer driver, a person must know.
-
-        The epoch on a host is above the store's when the store was emptied or restored from an old dump, or
-        when another bot with another store works on the same servers. Approving is confirming.
-        """
-        known = await self._store.epoch(cluster)
-        hosts = planned.report.observation.servers
-        seen = {s.name: s.host.epoch for s in hosts if s.host is not None and s.host.epoch > known}
-        if not seen:
-            return planned.proposal
-        warning = (
-            f"Redis is behind the hosts ({', '.join(f'{name}: epoch {epoch}' for name, epoch in seen.items())}; "
-            f"Redis: {known}): it was emptied or restored, or another bot works on these servers. Make sure that "
-            "no other recovery is under way before you approve."
-        )
-        plan = planned.proposal.plan
-        return Proposal(
-            msgspec.structs.replace(plan, warnings=(warning, *plan.warnings)), planned.proposal.report
-        )
 
     async def approve(
         self,
@@ -345,9 +350,9 @@ class RecoveryService:
             waiting = state.waiting_step
             if state.outcome is not None:
                 return Rejected(f"This run has ended ({state.outcome}). Nothing was done.")
-            if waiting is None and not state.doubts:
+            if waiting is None and not state.doubts and not state.forgotten:
                 return Rejected("Nothing waits for a retry now. Nothing was done.")
-            if step and (waiting is None or waiting.id != step):
+            if step and (waiting is None or waiting.id != step or state.forgotten):
                 return Rejected("This button is from an older state of the run. Nothing was done.")
             done = await self._record(view, RetryChosen(at_s=self._clock.now_s(), by=by), f"Retried by {by}.")
             if done is not None:
@@ -422,3 +427,31 @@ class RecoveryService:
             if await self._store.events(cluster, run):
                 return await self.show(cluster, run)
         raise UnknownRun(f"There is no run {run}. Nothing was done.")
+
+
+def _warned(planned: Planned) -> Proposal:
+    """Add what only the store tells: where the hosts have seen a newer driver, a person must know.
+
+    The epoch on a host is above the store's when the store was emptied or restored from an old dump, or
+    when another bot with another store works on the same servers. Approving is confirming.
+    """
+    report = planned.report
+    seen = {
+        s.name: s.host.epoch
+        for s in report.observation.servers
+        if s.host is not None and s.host.epoch > report.store_epoch
+    }
+    warnings = list(told(report.left))
+    if seen:
+        warnings.insert(
+            0,
+            f"Redis is behind the hosts ({', '.join(f'{name}: epoch {epoch}' for name, epoch in seen.items())}; "
+            f"Redis: {report.store_epoch}): it was emptied or restored, or another bot works on these servers. Make "
+            "sure that no other recovery is under way before you approve.",
+        )
+    if not warnings:
+        return planned.proposal
+    plan = planned.proposal.plan
+    return Proposal(
+        msgspec.structs.replace(plan, warnings=(*warnings, *plan.warnings)), planned.proposal.report
+    )

@@ -9,20 +9,45 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import assert_never
 
 import structlog
 
 from recovery.engine import drive_run
 from recovery.errors import LeaseLost, RecoveryError
-from recovery.journal import Outcome, RunState
+from recovery.journal import Event, Outcome, RunState
 from recovery.model import ClusterName, RunId, ServerName
 from recovery.ports import Clock, LeaseHeld, Notifier, RunStore, World
-from recovery.service import ProposeResult, RecoveryService
+from recovery.service import Locked, NothingToDo, ProposeResult, RecoveryService, Refused, RunProposed
 
 LOOK_EVERY_S = 1.0
 
 log = structlog.get_logger()
+
+
+def lost_text(cluster: ClusterName) -> str:
+    """What people are told when the store no longer knows a run that was under way."""
+    return (
+        "Redis no longer knows this run: it was emptied, or restored from a dump that is older. Nothing drives it"
+        " any more and nothing more is done; what was done so far stays as it is on the servers. Look with"
+        f" `status {cluster}`. `recover {cluster}` plans from the world as it is, and takes over what this run holds."
+    )
+
+
+class _Witness:
+    """Passes everything on, and keeps a run's last state for the case that the store loses it."""
+
+    def __init__(self, notifier: Notifier) -> None:
+        self._notifier = notifier
+        self.seen: RunState | None = None
+
+    async def show(self, cluster: ClusterName, run: RunId, state: RunState, events: Sequence[Event]) -> None:
+        self.seen = state
+        await self._notifier.show(cluster, run, state, events)
+
+    async def say(self, cluster: ClusterName, run: RunId, state: RunState, note: str) -> None:
+        await self._notifier.say(cluster, run, state, note)
 
 
 class Supervisor:
@@ -45,6 +70,8 @@ class Supervisor:
         self._notifier = notifier
         self._clock = clock
         self._driving: dict[RunId, asyncio.Task[None]] = {}
+        self._unfinished: dict[RunId, tuple[ClusterName, RunState]] = {}
+        """Runs that this process drove and has not seen end."""
         self._nudge = asyncio.Event()
         self._stop = asyncio.Event()
 
@@ -81,6 +108,19 @@ class Supervisor:
             run = await self._store.active(cluster)
             if run is not None and run not in self._driving:
                 self._driving[run] = asyncio.create_task(self._drive(cluster, run), name=f"drive {run}")
+        for run, (cluster, state) in list(self._unfinished.items()):
+            if run not in self._driving:
+                await self._look_for(cluster, run, state)
+
+    async def _look_for(self, cluster: ClusterName, run: RunId, state: RunState) -> None:
+        """A run that nobody here drives any more has ended, is driven elsewhere, or was lost by the store."""
+        there = bool(await self._store.events(cluster, run))
+        if there and await self._store.active(cluster) == run:
+            return
+        del self._unfinished[run]
+        if not there:
+            log.error("redis no longer knows this run", cluster=cluster, run=run)
+            await self._notifier.say(cluster, run, state, lost_text(cluster))
 
     async def _drive(self, cluster: ClusterName, run: RunId) -> None:
         bound = log.bind(cluster=cluster, run=run)
@@ -93,23 +133,38 @@ class Supervisor:
 
     async def drive(self, cluster: ClusterName, run: RunId) -> RunState | None:
         """Drive one run to its end; None while somebody else does."""
-        ended = await drive_run(
-            cluster,
-            run,
-            owner=self._owner,
-            world=self._worlds[cluster],
-            store=self._store,
-            notifier=self._notifier,
-            clock=self._clock,
-            stop=self._stop,
-        )
+        witness = _Witness(self._notifier)
+        try:
+            ended = await drive_run(
+                cluster,
+                run,
+                owner=self._owner,
+                world=self._worlds[cluster],
+                store=self._store,
+                notifier=witness,
+                clock=self._clock,
+                stop=self._stop,
+            )
+        finally:
+            if witness.seen is not None:
+                self._unfinished[run] = (cluster, witness.seen)
         if isinstance(ended, LeaseHeld):
             return None
         if ended.outcome is Outcome.VOID:
-            await self.propose_again(cluster, run, ended)
+            await self._go_on_after_void(cluster, run, ended)
         return ended
 
-    async def propose_again(self, cluster: ClusterName, run: RunId, ended: RunState) -> ProposeResult:
+    async def _go_on_after_void(self, cluster: ClusterName, run: RunId, ended: RunState) -> None:
+        """Plan anew, and where there is no new plan tell people why: they wait for one."""
+        try:
+            why = _why_no_plan(await self._propose_again(cluster, run, ended))
+        except RecoveryError as problem:
+            why = f"No new plan could be made: {problem}"
+        if why:
+            log.warning("no new plan after a void one", cluster=cluster, run=run, why=why)
+            await self._notifier.say(cluster, run, ended, why)
+
+    async def _propose_again(self, cluster: ClusterName, run: RunId, ended: RunState) -> ProposeResult:
         """An assumption failed: everything is stopped and held, and the new plan is shown."""
         return await self._service.propose(
             cluster,
@@ -120,3 +175,17 @@ class Supervisor:
             lost=tuple(ServerName(claim.node_id) for claim in ended.plan.claims),
             replaces=run,
         )
+
+
+def _why_no_plan(result: ProposeResult) -> str:
+    match result:
+        case RunProposed():
+            return ""
+        case Refused(refusal=refusal):
+            return f"No new plan is safe as things are: {' '.join(refusal.reasons)} Next: {refusal.next_step}"
+        case NothingToDo(report=report):
+            return f"No new plan is needed: {report.diagnosis.headline}."
+        case Locked(holder=holder):
+            return f"No new plan was made: run {holder.run} holds the lock of {holder.cluster} by now."
+        case _:
+            assert_never(result)

@@ -285,6 +285,17 @@ highest_epoch() {
     fi
 }
 
+# Whose the highest epoch is and what it did here, for a store that has forgotten it.
+say_last_run() {
+    [ -f "$STATE/epoch" ] || return 0
+    read -r _ _ last <"$STATE/epoch"
+    [ -n "$last" ] || return 0
+    say last_run "$last"
+    for done in "$STATE/receipts/$last/"*.do "$STATE/receipts/$last/"*.undo; do
+        [ ! -f "$done" ] || say receipt "${done##*/}"
+    done
+}
+
 kilobytes() {
     for path in "$@"; do
         shift
@@ -332,6 +343,7 @@ verb_look() {
     say held_by "$(held_by)"
     say fenced_by "$(fenced_by)"
     say epoch "$(highest_epoch)"
+    say_last_run
     say free_bytes $(($(free_kilobytes) * 1024))
     [ -n "$data_dir" ] || return 0
     node_id=$(config_value node_id)
@@ -503,7 +515,7 @@ begin() {
         known=$(cut -d ' ' -f 2 "$STATE/epoch")
         [ "$known" = "$OWNER" ] || die 67 "epoch $EPOCH belongs to $known, not to $OWNER"
     else
-        printf '%s %s\n' "$EPOCH" "$OWNER" | write_file "$STATE/epoch" || die 65 "$STATE/epoch cannot be written"
+        printf '%s %s %s\n' "$EPOCH" "$OWNER" "$RUN" | write_file "$STATE/epoch" || die 65 "$STATE/epoch cannot be written"
     fi
     mkdir -p "$STATE/receipts/$RUN" || die 65 "$STATE/receipts/$RUN cannot be made"
     if [ -f "$receipt" ]; then

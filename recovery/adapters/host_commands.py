@@ -142,6 +142,8 @@ def parse_look(lines: Lines) -> HostView:
         free_bytes=lines.number("free_bytes"),
         state_bytes=lines.number("state_bytes"),
         epoch=lines.number("epoch"),
+        last_run=lines.text("last_run"),
+        receipts=tuple(value for name, value in lines.pairs if name == "receipt"),
         leave_on_terminate={"true": True, "false": False}.get(lines.text("leave_on_terminate")),
     )
 

@@ -25,6 +25,7 @@ from recovery.model import (
     Fact,
     Fails,
     Holds,
+    HostTrace,
     HostView,
     RunId,
     ServerName,
@@ -203,10 +204,14 @@ class ClusterWorld:
         except RecoveryError as fault:
             return (str(fault),)
 
-    async def highest_epoch(self) -> int:
-        """Give the highest epoch that any reached host has seen; 0 if none."""
+    async def traces(self) -> tuple[HostTrace, ...]:
+        """Give what drivers have left on each host that could be reached."""
         found = await looks(self._probe, self._names)
-        return max((host.epoch for host in found.values() if isinstance(host, HostView)), default=0)
+        return tuple(
+            HostTrace(server=name, epoch=host.epoch, run=host.last_run, receipts=host.receipts)
+            for name, host in found.items()
+            if isinstance(host, HostView)
+        )
 
     async def leaders(self) -> tuple[ServerName, ...]:
         """Name the servers that name themselves leader right now; those that do not answer are left out."""

@@ -43,10 +43,15 @@ class Listener:
     """Keeps what a notifier is told."""
 
     events: list[Event] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     async def show(self, cluster: ClusterName, run: RunId, state: RunState, events: Sequence[Event]) -> None:
         del cluster, run, state
         self.events += events
+
+    async def say(self, cluster: ClusterName, run: RunId, state: RunState, note: str) -> None:
+        del cluster, run, state
+        self.notes.append(note)
 
 
 @dataclass

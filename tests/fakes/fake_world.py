@@ -23,6 +23,7 @@ from recovery.model import (
     Fact,
     Fails,
     Holds,
+    HostTrace,
     HostView,
     KnownNode,
     Member,
@@ -94,6 +95,7 @@ class FakeServer:
     fenced_by: str = ""
     epoch: int = 0
     owner: str = ""
+    last_run: str = ""
     starts: int = 0
     stops: int = 0
     archives: set[str] = field(default_factory=set)
@@ -221,6 +223,8 @@ class FakeWorld:
             free_bytes=10**10,
             state_bytes=10**6,
             epoch=server.epoch,
+            last_run=server.last_run,
+            receipts=_receipts_of(server),
         )
         if not server.running:
             return ServerObservation(
@@ -429,6 +433,8 @@ class FakeWorld:
             )
         if key.epoch == server.epoch and server.owner not in {"", key.owner}:
             raise HostRefused(f"{server.name}: epoch {key.epoch} is {server.owner}'s; nothing was done")
+        if key.epoch > server.epoch:
+            server.last_run = key.run
         server.epoch, server.owner = key.epoch, key.owner
         receipt = (key.run, key.step, key.attempt, key.direction)
         if receipt in server.receipts:
@@ -502,13 +508,28 @@ class FakeWorld:
         """Some lines of a journal."""
         return (f"[INFO] agent of {server}",)
 
-    async def highest_epoch(self) -> int:
-        """The highest epoch on a reached host."""
-        return max((server.epoch for server in self.servers.values() if server.reachable), default=0)
+    async def traces(self) -> tuple[HostTrace, ...]:
+        """What drivers have left on the reached hosts."""
+        return tuple(
+            HostTrace(
+                server=server.name, epoch=server.epoch, run=server.last_run, receipts=_receipts_of(server)
+            )
+            for server in self.servers.values()
+            if server.reachable
+        )
 
     async def leaders(self) -> tuple[ServerName, ...]:
         """Who names itself leader."""
         return tuple(sorted(server.name for server in self.leading() if server.reachable))
+
+
+def _receipts_of(server: FakeServer) -> tuple[str, ...]:
+    """As host.sh names them, of the run that acted last."""
+    return tuple(
+        f"{step}.{attempt}.{direction}"
+        for run, step, attempt, direction in sorted(server.receipts)
+        if run == server.last_run
+    )
 
 
 def _freshness(server: FakeServer) -> tuple[int, int]:

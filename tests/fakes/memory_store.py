@@ -6,6 +6,8 @@ once, and it keeps encoded lines, so that everything goes through the codec.
 """
 
 import asyncio
+import dataclasses
+import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -46,6 +48,20 @@ class MemoryStore:
         self._clusters: dict[ClusterName, _Cluster] = {}
         self._seen: dict[str, float] = {}
         self._grown = asyncio.Condition()
+
+    def dump(self) -> bytes:
+        """Everything as it is now; what runs out is not in it, as after a restart of Redis."""
+        return pickle.dumps(
+            {
+                name: dataclasses.replace(kept, holder=None, journals=dict(kept.journals))
+                for name, kept in self._clusters.items()
+            }
+        )
+
+    def restore(self, dump: bytes | None) -> None:
+        """Put an older state back; None empties the store."""
+        self._clusters = {} if dump is None else pickle.loads(dump)
+        self._seen = {}
 
     async def propose(self, cluster: ClusterName, run: RunId, event: Event) -> RunId:
         kept = self._cluster(cluster)

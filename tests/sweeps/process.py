@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from recovery.errors import StoreUnavailable
 from recovery.journal import Event, RunState, Unlocked
-from recovery.model import ClusterName, ClusterObservation, Fact, RunId, ServerName
+from recovery.model import ClusterName, ClusterObservation, Fact, HostTrace, RunId, ServerName
 from recovery.plan import Action, Check
 from recovery.ports import ActKey, Lease, LeaseHeld, MembersTold, Notifier
 from recovery.supervisor import Supervisor
@@ -25,6 +25,9 @@ class Quiet:
     """A notifier that shows nothing to nobody."""
 
     async def show(self, cluster: ClusterName, run: RunId, state: RunState, events: Sequence[Event]) -> None:
+        """Nothing."""
+
+    async def say(self, cluster: ClusterName, run: RunId, state: RunState, note: str) -> None:
         """Nothing."""
 
 
@@ -130,9 +133,9 @@ class ProcessWorld:
         await self._process.word()
         return await self._world.explain(server)
 
-    async def highest_epoch(self) -> int:
+    async def traces(self) -> tuple[HostTrace, ...]:
         await self._process.word()
-        return await self._world.highest_epoch()
+        return await self._world.traces()
 
     async def leaders(self) -> tuple[ServerName, ...]:
         await self._process.word()

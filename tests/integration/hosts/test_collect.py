@@ -282,9 +282,12 @@ async def test_the_journal_explains(world: ClusterWorld, key: KeyMaker) -> None:
         await asyncio.sleep(0.1)
 
 
-async def test_the_highest_epoch_of_all_hosts_counts(lab: Lab, world: ClusterWorld, key: KeyMaker) -> None:
-    """A store that was restored must not hand out an epoch that a host has seen already."""
-    assert await world.highest_epoch() == 0
+async def test_hosts_tell_who_drove_last_and_what_was_done(world: ClusterWorld, key: KeyMaker) -> None:
+    """A store that forgot a run is told by the hosts: the epoch, the run, and each act of it."""
+    assert {trace.epoch for trace in await world.traces()} == {0}
     await world.perform(StopAgent(S2), key=key("stop", epoch=41), timeout_s=60)
     await world.perform(StopAgent(S3), key=key("stop", epoch=7), timeout_s=60)
-    assert await world.highest_epoch() == 41
+    traces = {trace.server: trace for trace in await world.traces()}
+    assert (traces[S2].epoch, traces[S2].run, traces[S2].receipts) == (41, RUN, ("stop.1.do",))
+    assert traces[S3].epoch == 7
+    assert (traces[S1].epoch, traces[S1].run, traces[S1].receipts) == (0, "", ())

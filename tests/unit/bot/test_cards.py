@@ -17,11 +17,12 @@ from bot import notes, text
 from bot.blocks import Message
 from bot.run_card import Look, run_card
 from bot.status_card import status_card
-from bot.thread import Mentions, answered_post, ask_post, end_post, question, thread_lines
+from bot.thread import Mentions, answered_post, ask_post, end_post, note_post, question, thread_lines
 from lab.slack import blockkit, plain_text
 from lab.slack.workspace import Message as Shown
 from lab.slack.workspace import Version
 from recovery.diagnosis import diagnose
+from recovery.forgotten import leftovers
 from recovery.journal import (
     AbortChosen,
     Approved,
@@ -52,6 +53,7 @@ from recovery.plan import PlanReport, Proposal, Refusal
 from recovery.policy import ApprovalPolicy, gates_of
 from recovery.procedures import propose
 from recovery.service import Refused, RunView, StatusReport
+from recovery.supervisor import lost_text
 from tests.fakes.fake_world import FakeServer, FakeWorld, majority_replaced, three_servers
 
 DC1 = ClusterName("dc1")
@@ -214,6 +216,26 @@ def failing(kind: str) -> Story:
             return story.started(step).add(StepInDoubt, step=step, why="the connection to s2 was cut off")
 
 
+def forgotten_story() -> Story:
+    """A dump from before the stop was restored; the new driver finds out from the hosts."""
+    found = (
+        "s1 has worked for a later driver (epoch 2, the journal knows 1)",
+        "s1 has done stop-s1, which is not in the journal",
+    )
+    return peers_story().approved().add(LeaseTaken, owner="bot-2", epoch=3, forgotten=found)
+
+
+def left_behind_report() -> StatusReport:
+    """s1 and s2 are stopped and held by a run that Redis does not know."""
+    servers = stopped("s1", "s2")
+    for server in servers[:2]:
+        server.held_by, server.last_run, server.epoch = "r7f3", "r7f3", 4
+        server.receipts = {("r7f3", f"{act}-{server.name}", 1, "do") for act in ("hold", "stop")}
+    made = report(servers)
+    left = leftovers(made.observation, unknown=[RunId("r7f3")], store_epoch=0)
+    return msgspec.structs.replace(made, left=left)
+
+
 def aborted_late() -> Story:
     """Aborted at the second question: servers are stopped and held."""
     story = before_the_line()
@@ -254,6 +276,7 @@ CARDS: dict[str, Callable[[], Message]] = {
     "status-during-a-run": lambda: status_card(
         report(stopped("s2", "s3"), active=start_story().approved().view)
     ),
+    "status-after-an-emptied-store": lambda: status_card(left_behind_report()),
     "status-without-store": lambda: status_card(report(stopped("s2"), problem="Redis does not answer.")),
     "run-just-proposed": lambda: run_message(start_story()),
     "run-plan": lambda: run_message(start_story().add(GateOpened, gate="plan")),
@@ -270,6 +293,15 @@ CARDS: dict[str, Callable[[], Message]] = {
     ),
     "run-two-leaders": lambda: run_message(
         start_story().approved().add(LeadersSeen, servers=(ServerName("s1"), ServerName("s3")))
+    ),
+    "run-forgotten": lambda: run_message(forgotten_story()),
+    "run-lost": lambda: run_message(before_the_line(), note=lost_text(DC1)),
+    "run-void-without-plan": lambda: run_message(
+        before_the_line()
+        .approved("irreversible")
+        .add(AssumptionsFailed, findings=("s1 ends at term 2, index 16",))
+        .add(Ended, outcome=Outcome.VOID),
+        note="No new plan is safe as things are: s2 is not reachable. Next: Bring it back.",
     ),
     "run-done": lambda: run_message(recovered()),
     "run-done-not-needed": lambda: run_message(
@@ -308,6 +340,8 @@ CARDS: dict[str, Callable[[], Message]] = {
     ),
     "ask-plan": lambda: ask_post(start_story().add(GateOpened, gate="plan").view, MENTIONS),
     "ask-second": lambda: ask_post(before_the_line().add(GateOpened, gate="irreversible").view, MENTIONS),
+    "ask-forgotten": lambda: ask_post(forgotten_story().view, MENTIONS),
+    "note-lost": lambda: note_post(before_the_line().view, lost_text(DC1), MENTIONS),
     "ask-decision": lambda: ask_post(failing("failed").view, MENTIONS),
     "answered": lambda: answered_post(start_story().approved().view, "gate:plan"),
     "end": lambda: end_post(recovered().view, MENTIONS),

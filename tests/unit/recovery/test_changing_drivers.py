@@ -7,7 +7,7 @@ import pytest
 from recovery.engine import drive_run
 from recovery.errors import LeaseLost
 from recovery.journal import HandedOver, LeaseTaken, Outcome, RunState, StepStatus
-from recovery.model import RunId, ServerName
+from recovery.model import HostTrace, RunId, ServerName
 from recovery.plan import Action, StartAgent, StepId
 from recovery.policy import Rejected
 from recovery.ports import ActKey, LeaseHeld
@@ -104,12 +104,12 @@ async def test_whoever_only_looks_in_asks_no_host(table: Table) -> None:
     await table.until(run, lambda s: s.waiting_gate is not None)
     asked = 0
 
-    async def highest_epoch() -> int:
+    async def traces() -> tuple[HostTrace, ...]:
         nonlocal asked
         asked += 1
-        return 0
+        return ()
 
-    table.world.highest_epoch = highest_epoch  # type: ignore[method-assign]
+    table.world.traces = traces  # type: ignore[method-assign]
     held = await table.drive(run, owner="bot-2")
     assert isinstance(held, LeaseHeld)
     assert asked == 0

@@ -1,0 +1,121 @@
+"""What the hosts know and the store does not: a store that was emptied, or restored from an old dump. Pure.
+
+Every act leaves its run, its epoch and a receipt on the host (host.sh), and
+its start is in the journal before it. So a host that knows of an act which
+the journal does not tell, or of a later driver, proves that the journal is
+not the whole history; then a person confirms before anything more is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+import msgspec
+
+from recovery.journal import RunState, StepStatus
+from recovery.model import ClusterObservation, HostTrace, RunId, ServerObservation
+from recovery.plan import StepId
+
+_UNDO_KNOWN = frozenset({StepStatus.UNDOING, StepStatus.UNDONE, StepStatus.STUCK})
+
+
+def forgotten(run: RunId, state: RunState, traces: Iterable[HostTrace]) -> tuple[str, ...]:
+    """Give a sentence for each thing that a host has seen of this run or of a later one, and its journal has not.
+
+    What a person has confirmed before is not told again.
+    """
+    known_epoch = max(state.epoch, state.known_epoch)
+    found: list[str] = []
+    for trace in traces:
+        if trace.epoch > known_epoch:
+            whose = f" in run {trace.run}" if trace.run and trace.run != run else ""
+            found.append(
+                f"{trace.server} has worked for a later driver{whose} (epoch {trace.epoch}, the journal knows"
+                f" {known_epoch})"
+            )
+        if trace.run == run:
+            found += [
+                f"{trace.server} has done {_told(receipt)}, which is not in the journal"
+                for receipt in trace.receipts
+                if not _in_journal(receipt, state)
+            ]
+    return tuple(finding for finding in found if finding not in {*state.accepted, *state.forgotten})
+
+
+def _in_journal(receipt: str, state: RunState) -> bool:
+    """Whether the start of an act is in the journal; a receipt is named STEP.ATTEMPT.DIRECTION."""
+    step, attempt, direction = receipt.rsplit(".", 2)
+    try:
+        step_state = state.step_state(StepId(step))
+    except KeyError:
+        return False
+    if direction == "undo":
+        return step_state.status in _UNDO_KNOWN
+    return step_state.attempt >= int(attempt) or step_state.status is StepStatus.NOT_NEEDED
+
+
+def _told(receipt: str) -> str:
+    step, attempt, direction = receipt.rsplit(".", 2)
+    again = f" (attempt {attempt})" if attempt != "1" else ""
+    return f"{'the undo of ' if direction == 'undo' else ''}{step}{again}"
+
+
+class Leftover(msgspec.Struct, frozen=True):
+    """What a run that the store does not know has left on the hosts."""
+
+    run: RunId
+    found: tuple[str, ...]
+    """A sentence a server: how it stands, what was done there last."""
+
+
+def runs_seen(observation: ClusterObservation) -> tuple[RunId, ...]:
+    """The runs that hosts name: as holding, fencing, or the last one that acted."""
+    named = [
+        RunId(run)
+        for server in observation.servers
+        if server.host is not None
+        for run in (server.host.held_by, server.host.fenced_by, server.host.last_run)
+        if run
+    ]
+    return tuple(dict.fromkeys(named))
+
+
+def leftovers(
+    observation: ClusterObservation, *, unknown: Collection[RunId], store_epoch: int
+) -> tuple[Leftover, ...]:
+    """Tell of the runs that the store does not know where they still matter.
+
+    A hold or a fence matters for as long as it is there; what was merely done
+    matters while the store has not given an epoch above that of the host.
+    """
+    found = []
+    for run in unknown:
+        lines = [
+            line for server in observation.servers if (line := _left(server, run, store_epoch=store_epoch))
+        ]
+        if lines:
+            found.append(Leftover(run, tuple(lines)))
+    return tuple(found)
+
+
+def _left(server: ServerObservation, run: RunId, *, store_epoch: int) -> str:
+    host = server.host
+    if host is None:
+        return ""
+    bars = [word for word, by in (("held", host.held_by), ("fenced", host.fenced_by)) if by == run]
+    last = host.last_run == run
+    if not bars and not (last and host.epoch > store_epoch):
+        return ""
+    stands = " and ".join(("running" if host.running else "stopped", *bars))
+    done = [receipt for receipt in host.receipts if last]
+    acts = f"; done there: {', '.join(_told(receipt) for receipt in done)}" if done else ""
+    return f"{server.name} is {stands}{acts}"
+
+
+def told(found: Sequence[Leftover]) -> tuple[str, ...]:
+    """Say it in lines for people."""
+    return tuple(
+        f"Run {one.run} was under way on these servers, and Redis does not know it: Redis was emptied or"
+        f" restored, or another bot works here. {'. '.join(one.found)}."
+        for one in found
+    )
