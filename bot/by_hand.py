@@ -22,7 +22,9 @@ from recovery.plan import (
     JoinGossip,
     LiftFence,
     Observe,
+    OverrideExpect,
     ReleaseHold,
+    RemoveOverride,
     RemovePeers,
     SaveSnapshot,
     StartAgent,
@@ -36,6 +38,8 @@ from recovery.plan import (
 _STATE = "/var/lib/consul-recovery"
 _HOLD = "zz-consul-recovery-hold.conf"
 _FENCE = "zz-consul-recovery-fence.conf"
+_OVERRIDE = "zz-consul-recovery.json"
+_EXPECT = "zz-consul-recovery-expect.conf"
 
 
 def remaining(state: RunState, *, unit: str) -> tuple[str, ...]:
@@ -47,7 +51,7 @@ def remaining(state: RunState, *, unit: str) -> tuple[str, ...]:
     if not steps or state.void or state.two_leaders:
         return ()
     return (
-        "# as root on the named server; DATA is the agent's data_dir",
+        "# as root on the named server; DATA is the agent's data_dir, CONFIG_DIR its configuration directory",
         *(line for step in steps for line in _commands(step, step.action, unit)),
     )
 
@@ -62,6 +66,8 @@ def left_lines(state: RunState) -> tuple[str, ...]:
             if isinstance(step.action, StartAgent):
                 # A start takes the hold off, and the agent reads what was written for it.
                 words[:] = [word for word in words if word in _STAYS]
+            if isinstance(step.action, RemoveOverride) and _LEFT[OverrideExpect] in words:
+                words.remove(_LEFT[OverrideExpect])
             word = _LEFT.get(type(step.action), step.title)
             words.append(word if status is StepStatus.DONE else f"{word}: {status.upper()}")
     return tuple(f"{server}: {', '.join(words)}" for server, words in left.items())
@@ -77,9 +83,11 @@ _LEFT: dict[type[Action], str] = {
     ArchiveState: "an archive of its state, kept until somebody deletes it",
     SaveSnapshot: "a stale snapshot beside its archive",
     WritePeers: "an UNREAD peers.json: whoever starts the agent recovers with it",
+    OverrideExpect: "bootstrap_expect OVERRIDDEN: a start takes it",
+    RemoveOverride: "no override of bootstrap_expect",
     JoinGossip: "joined",
 }
-_STAYS = frozenset({_LEFT[ArchiveState], _LEFT[SaveSnapshot]})
+_STAYS = frozenset({_LEFT[ArchiveState], _LEFT[SaveSnapshot], _LEFT[OverrideExpect], _LEFT[RemoveOverride]})
 
 
 def undoing(state: RunState, *, unit: str) -> tuple[str, ...]:
@@ -140,11 +148,21 @@ def commands(action: Action, *, unit: str) -> tuple[str, ...]:
             )
             return (
                 f"{server}: printf %s {shlex.quote(json.dumps(content))} > $DATA/raft/peers.json",
-                f"{server}: touch $DATA/raft/peers.info",
-                f"{server}: chown --reference=$DATA/raft $DATA/raft/peers.json $DATA/raft/peers.info",
+                # Below 0.7 (protocol 0) peers.json is the live file: an upgrade would take the pair for an order.
+                *((f"{server}: touch $DATA/raft/peers.info",) if protocol else ()),
+                f"{server}: chown --reference=$DATA/raft $DATA/raft/peers.*",
             )
         case RemovePeers(server=server):
             return (f"{server}: rm -f $DATA/raft/peers.json",)
+        case OverrideExpect(server=server, expect=expect):
+            return (
+                f"{server}: mkdir -p {_STATE}; echo by-hand {expect} $CONFIG_DIR/{_OVERRIDE} > {_STATE}/override",
+                f"{server}: echo '{{\"bootstrap_expect\": {expect}}}' > $CONFIG_DIR/{_OVERRIDE}",
+                f"{server}: chmod 0644 $CONFIG_DIR/{_OVERRIDE}",
+            )
+        case RemoveOverride(server=server):
+            files = f"$CONFIG_DIR/{_OVERRIDE} {drop_ins}/{_EXPECT} {_STATE}/override"
+            return (f"{server}: rm -f {files}; systemctl daemon-reload",)
         case JoinGossip(server=server, addresses=addresses):
             return (f"{server}: consul join {' '.join(shlex.quote(address) for address in addresses)}",)
         case Observe():

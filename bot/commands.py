@@ -94,7 +94,7 @@ class Reply(msgspec.Struct, frozen=True):
 
 USAGE: Mapping[str, str] = {
     "status": "status [cluster] - what every server says, and what is wrong; for everybody",
-    "recover": "recover [cluster] [--method start|peers-json] [--lost s2,s3] - propose a recovery; nothing is "
+    "recover": "recover [cluster] [--method NAME] [--lost s2,s3] - propose a recovery; nothing is "
     "changed before it is approved",
     "readmit": "readmit [cluster] SERVER - propose to take a fenced server back into its cluster",
     "abort": "abort [cluster|run] - stop a run before its next step",

@@ -184,7 +184,7 @@ def _abort_button(view: RunView) -> Block:
         value=value_of(view.run, "", view.state.digest),
         ask=confirm(
             title=f"Abort recovery {view.run}?",
-            text=f"{left}; what would be a trap (an unread peers.json) is taken back. The card then says "
+            text=f"{left}; what would be a trap (an unread peers.json, an override) is taken back. The card then says "
             "what is left to do by hand.",
             yes="Abort it",
         ),

@@ -465,7 +465,13 @@ class Driver:
     async def _record(self, event: Event) -> None:
         """Apply, append, and only then believe; an illegal event never becomes durable."""
         async with self._recording:
-            new = apply(self._state, event)
+            try:
+                new = apply(self._state, event)
+            except IllegalEvent:
+                # A neighbour that is performed at the same time has read a person's decision before us.
+                if self._state.aborted_by is None and not self._state.two_leaders and not self._state.void:
+                    raise
+                raise _Superseded from None
             while True:
                 try:
                     await self._store.append(self._lease, event, expected_length=self._state.length)

@@ -222,7 +222,7 @@ class Outcome(StrEnum):
     ABORTED = "aborted"
     EXPIRED = "expired"
     VOID = "void"
-    """An assumption failed; a new plan is needed."""
+    """An assumption failed, or a step that another procedure must follow; a new plan is needed."""
     UNLOCKED = "unlocked"
     """A person took the lock away; nothing was taken back."""
 
@@ -562,7 +562,10 @@ def _moved(state: RunState, event: _StepEvent) -> RunState:
             pass
         case _:
             assert_never(event)
-    return _with_step(state, index, new)
+    moved = _with_step(state, index, new)
+    if isinstance(event, StepFailed) and state.plan.steps[index].otherwise:
+        return msgspec.structs.replace(moved, void=(f"{state.plan.steps[index].title}: {event.why}",))
+    return moved
 
 
 def _check_order(state: RunState, index: int) -> None:
@@ -784,12 +787,30 @@ def _unwind(state: RunState, outcome: Outcome) -> Command:
 
 def _consumed(state: RunState, step: Step) -> bool:
     """Whether a later irreversible step on the same server has run: its file has been read by then."""
+    if isinstance(step.rollback, Undo) and step.rollback.outlasts_start:
+        # What takes it back in the plan itself has run, or it is still there.
+        return any(
+            later.action == step.rollback.action and later_state.status in FINISHED
+            for later, later_state in zip(state.plan.steps, state.steps, strict=True)
+        )
     index = state.index_of(step.id)
     return any(
         set(later.targets) & set(step.targets)
         and isinstance(later.rollback, CannotUndo)
         and later_state.status in FINISHED
         for later, later_state in zip(state.plan.steps[index + 1 :], state.steps[index + 1 :], strict=True)
+    )
+
+
+def instead(state: RunState) -> str:
+    """The procedure to propose after a run whose step was seen to fail for good; "" for none."""
+    return next(
+        (
+            step.otherwise
+            for step, step_state in zip(state.plan.steps, state.steps, strict=True)
+            if step.otherwise and step_state.status is StepStatus.FAILED
+        ),
+        "",
     )
 
 

@@ -144,6 +144,7 @@ class AgentView(msgspec.Struct, frozen=True, kw_only=True):
     members: tuple[Member, ...] = ()
     leave_on_terminate: bool | None = None
     bootstrap_expect: int = 0
+    """With how many servers it would found a cluster; 1 also where it is told to by ``bootstrap``."""
     stale_reads: bool = False
     """Whether ?stale reads (and so a stale snapshot) are still answered."""
     catalogue: Catalogue | None = None
@@ -187,6 +188,10 @@ class HostView(msgspec.Struct, frozen=True, kw_only=True):
     """What that run has done here, each as STEP.ATTEMPT.DIRECTION (host.sh)."""
     leave_on_terminate: bool | None = None
     """From the configuration files; None where they do not say (Consul's default then counts)."""
+    override_by: str = ""
+    """The run that overrode bootstrap_expect here and has not taken it back yet, or ""."""
+    override: int = 0
+    """The number that the next start takes from an override; 0 where none is in force."""
 
     @property
     def running(self) -> bool:
@@ -213,6 +218,11 @@ class StoredLog(msgspec.Struct, frozen=True, kw_only=True):
     """None: no entry and no snapshot, a blank server."""
     term: int
     configuration: tuple[Peer, ...]
+    replayed: bool = True
+    """Whether the configuration comes from an entry that a start replays, above the newest snapshot.
+
+    Below 0.7 such an entry undoes what peers.json says (Consul 0.x, outage recovery).
+    """
 
 
 class ServerObservation(msgspec.Struct, frozen=True, kw_only=True):
@@ -225,7 +235,10 @@ class ServerObservation(msgspec.Struct, frozen=True, kw_only=True):
     agent: AgentView | None = None
     agent_problem: str = ""
     stored: StoredLog | None = None
+    """Also of a running server that has no peers below 0.7: such a one writes nothing."""
     stored_problem: str = ""
+    journal: tuple[str, ...] = ()
+    """Telling lines of a running server that has no peers, secrets removed."""
 
     @property
     def reached(self) -> bool:

@@ -175,6 +175,67 @@ class ClusterAnswers(_Check, frozen=True):
     servers: tuple[ServerName, ...]
 
 
+class ExpectOverridden(_Check, frozen=True):
+    """bootstrap_expect is overridden with this number on the host: the next start takes it."""
+
+    server: ServerName
+    expect: int
+
+
+class OverrideAbsent(_Check, frozen=True):
+    """Nothing on the host overrides bootstrap_expect; a running agent may still go by one that is gone."""
+
+    server: ServerName
+
+
+class ExpectIs(_Check, frozen=True):
+    """The running agent itself says that this is its bootstrap_expect (agent/self, `consul info`)."""
+
+    server: ServerName
+    expect: int
+
+
+class LogEndsAlone(_Check, frozen=True):
+    """The last peer set in the stopped server's own log is this address alone, read from raft.db.
+
+    Below 0.7 a server replays its log after it was elected. One that finds its own removal there steps
+    down for good (measured on 0.6.4: `Removed ourself, transitioning to follower`).
+    """
+
+    server: ServerName
+    address: str
+    """ip:port."""
+
+
+class LeaderStays(_Check, frozen=True):
+    """One of these servers names itself leader in every sample for so long, and its log reaches ``at_least``."""
+
+    servers: tuple[ServerName, ...]
+    seconds: int
+    at_least: LogPosition | None = None
+
+
+class KnowsLeader(_Check, frozen=True):
+    """The running server names a leader (/v1/status/leader); where it names none, `consul exec` fails too."""
+
+    server: ServerName
+
+
+class IsMember(_Check, frozen=True):
+    """The leader, one of these servers, sees this agent alive in gossip."""
+
+    server: ServerName
+    servers: tuple[ServerName, ...]
+
+
+class MembersBack(_Check, frozen=True):
+    """The leader, one of these servers, sees all but at most so many of these client agents alive in gossip."""
+
+    clients: tuple[ServerName, ...]
+    missing_at_most: int
+    servers: tuple[ServerName, ...]
+
+
 Check = (
     AgentStopped
     | AgentHeld
@@ -193,6 +254,14 @@ Check = (
     | OneHistory
     | Silent
     | ClusterAnswers
+    | ExpectOverridden
+    | OverrideAbsent
+    | ExpectIs
+    | LogEndsAlone
+    | LeaderStays
+    | KnowsLeader
+    | IsMember
+    | MembersBack
 )
 
 # --- Actions: the only things the bot can do to a host --------------------------------------------------
@@ -270,6 +339,22 @@ class RemovePeers(_Action, frozen=True):
     server: ServerName
 
 
+class OverrideExpect(_Action, frozen=True):
+    """Override bootstrap_expect on a stopped and held server: its next start takes this number.
+
+    The operator's files are not touched: an own file that is read last, or a drop-in of the unit.
+    """
+
+    server: ServerName
+    expect: int
+
+
+class RemoveOverride(_Action, frozen=True):
+    """Take the override off again, also one that another run left behind; the agent may run."""
+
+    server: ServerName
+
+
 class JoinGossip(_Action, frozen=True):
     """Ask the running agent to join these addresses (PUT /v1/agent/join): gossip only."""
 
@@ -293,6 +378,8 @@ Action = (
     | WipeRaft
     | WritePeers
     | RemovePeers
+    | OverrideExpect
+    | RemoveOverride
     | JoinGossip
     | Observe
 )
@@ -307,6 +394,8 @@ class Undo(msgspec.Struct, frozen=True, tag=True):
     after: tuple[Check, ...]
     on_abort: bool = False
     """Undone at every abort, because what it leaves is a trap (an unread peers.json)."""
+    outlasts_start: bool = False
+    """A start of the server does not use it up (as it does a peers.json), so it is undone after one too."""
 
 
 class NothingToUndo(msgspec.Struct, frozen=True, tag=True):
@@ -344,6 +433,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     """Neighbouring steps with the same word are performed at the same time; "" stands alone."""
     optional: bool = False
     """A failure is noted and the run goes on (a stale snapshot that could not be had)."""
+    otherwise: str = ""
+    """The procedure to propose where this step is seen to fail: the run ends, its traps are taken back."""
 
 
 class Claim(msgspec.Struct, frozen=True):

@@ -16,7 +16,7 @@ import structlog
 
 from recovery.engine import drive_run
 from recovery.errors import LeaseLost, RecoveryError
-from recovery.journal import Event, Outcome, RunState
+from recovery.journal import Event, Outcome, RunState, instead
 from recovery.model import ClusterName, RunId, ServerName
 from recovery.ports import Clock, LeaseHeld, Notifier, RunStore, World
 from recovery.service import Locked, NothingToDo, ProposeResult, RecoveryService, Refused, RunProposed
@@ -165,16 +165,22 @@ class Supervisor:
             await self._notifier.say(cluster, run, ended, why)
 
     async def _propose_again(self, cluster: ClusterName, run: RunId, ended: RunState) -> ProposeResult:
-        """An assumption failed: everything is stopped and held, and the new plan is shown."""
-        return await self._service.propose(
-            cluster,
-            by=ended.requested_by,
-            origin=ended.origin,
-            method=ended.plan.procedure,
-            # By id: with everything stopped nobody may be left to tell the old names.
-            lost=tuple(ServerName(claim.node_id) for claim in ended.plan.claims),
-            replaces=run,
-        )
+        """What was assumed does not hold, or a step failed that another procedure must follow: show the new plan."""
+        # By id: with everything stopped nobody may be left to tell the old names.
+        lost = tuple(ServerName(claim.node_id) for claim in ended.plan.claims)
+        # A procedure that applies no more gives way to what applies now; people approve it anew in any case.
+        for method in (instead(ended) or ended.plan.procedure, None):
+            answer = await self._service.propose(
+                cluster,
+                by=ended.requested_by,
+                origin=ended.origin,
+                method=method,
+                lost=lost,
+                replaces=run,
+            )
+            if not isinstance(answer, Refused):
+                break
+        return answer
 
 
 def _why_no_plan(result: ProposeResult) -> str:

@@ -125,7 +125,8 @@ def with_self(view: AgentView, body: str) -> AgentView:
         version=found.group() if found else "",
         datacenter=str(config.get("Datacenter", "")),
         leave_on_terminate=leave if isinstance(leave, bool) else None,
-        bootstrap_expect=expect if isinstance(expect, int) else 0,
+        # Bootstrap mode is told with an expect of 0, and is the same as 1.
+        bootstrap_expect=1 if settings.get("Bootstrap") is True else expect if isinstance(expect, int) else 0,
     )
     sections = _object(value.get("Stats"))
     return with_stats(
@@ -149,6 +150,7 @@ def with_stats(view: AgentView, stats: Stats) -> AgentView:
     return msgspec.structs.replace(
         view,
         names_itself_leader=stats.get("consul", {}).get("leader") == "true",
+        bootstrap_expect=1 if stats.get("consul", {}).get("bootstrap") == "true" else view.bootstrap_expect,
         version=view.version or stats.get("build", {}).get("version", ""),
         raft_protocol=_number(raft, "protocol_version"),
         raft_state=raft.get("state", ""),

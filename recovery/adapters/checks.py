@@ -9,6 +9,7 @@ import asyncio
 from typing import Final, assert_never
 
 from recovery import lineage
+from recovery.adapters import staged_checks as stages
 from recovery.adapters.asking import all_answers, leaders_of, looks, pulses, pulses_until_led, views_of
 from recovery.adapters.collect import Probe
 from recovery.adapters.consul_api import AgentSilent
@@ -24,12 +25,20 @@ from recovery.plan import (
     Check,
     ClusterAnswers,
     ConfigurationIs,
+    ExpectIs,
+    ExpectOverridden,
     FenceLifted,
+    IsMember,
     IsVoter,
+    KnowsLeader,
     LeaderElected,
+    LeaderStays,
+    LogEndsAlone,
     LogIs,
+    MembersBack,
     NoLeader,
     OneHistory,
+    OverrideAbsent,
     PeersFileAbsent,
     PeersFileIs,
     Silent,
@@ -102,6 +111,17 @@ async def _answer(probe: Probe, check: Check, run: RunId) -> Fact:
             return await _silent(probe, check)
         case ClusterAnswers(servers):
             return await _cluster_answers(probe, servers)
+        case (
+            ExpectOverridden()
+            | OverrideAbsent()
+            | ExpectIs()
+            | LogEndsAlone()
+            | LeaderStays()
+            | KnowsLeader()
+            | IsMember()
+            | MembersBack()
+        ):
+            return await stages.answer(probe, check)
         case _:
             assert_never(check)
 

@@ -16,8 +16,10 @@ import msgspec
 from recovery.adapters.answers import parse_info, with_stats
 from recovery.adapters.consul_api import Agent, AgentAccess, AgentSilent
 from recovery.adapters.host_commands import Host, HostAccess
+from recovery.adapters.journal_lines import telling
 from recovery.adapters.ssh import SshPool
 from recovery.boltdb import PageRequest, RaftLogUnreadable, Reads, unchanged
+from recovery.diagnosis.versions import live_peers_file
 from recovery.errors import RecoveryError
 from recovery.model import (
     AgentView,
@@ -38,6 +40,7 @@ T = TypeVar("T")
 _SERVER_DEADLINE_S: Final = 30.0
 _HEAD_BYTES: Final = 512 * 1024
 """How much of a raft.db the first call brings along: a small file is read in two calls instead of nine."""
+_JOURNAL_LINES: Final = 300
 
 
 class Probe:
@@ -51,7 +54,7 @@ class Probe:
         self._hosts = {server.name: Host(pool, server.address, host) for server in spec.servers}
         self.hosts: Mapping[ServerName, Host] = self._hosts
         self._servers = frozenset(self._hosts)
-        self._reading: dict[ServerName, asyncio.Task[ServerLog]] = {}
+        self._reading: dict[tuple[ServerName, bool], asyncio.Task[ServerLog]] = {}
 
     def reach(self, clients: Iterable[ClientAgent]) -> None:
         """Learn the hosts of client agents too; one that has moved is reached where it is now."""
@@ -94,9 +97,23 @@ class Probe:
         seen = msgspec.structs.replace(blind, host=host)
         if host.running:
             view, problem = await self._agent_view(blind.name)
-            return msgspec.structs.replace(seen, agent=view, agent_problem=problem)
+            seen = msgspec.structs.replace(seen, agent=view, agent_problem=problem)
+            return await self._without_peers(seen, host) if view is not None and not view.peers else seen
         seen = msgspec.structs.replace(seen, agent_problem="the agent is stopped")
         stored = await self.stored(blind.name, host)
+        if isinstance(stored, str):
+            return msgspec.structs.replace(seen, stored_problem=stored)
+        return msgspec.structs.replace(seen, stored=stored)
+
+    async def _without_peers(self, seen: ServerObservation, host: HostView) -> ServerObservation:
+        """See why a running server has no peers; below 0.7 such a one writes nothing, so its log can be read."""
+        lines: tuple[str, ...] = ()
+        with contextlib.suppress(RecoveryError):
+            lines = telling(await self.hosts[seen.name].journal(_JOURNAL_LINES))
+        seen = msgspec.structs.replace(seen, journal=lines)
+        if not live_peers_file(seen):
+            return seen
+        stored = await self.stored(seen.name, host, running=True)
         if isinstance(stored, str):
             return msgspec.structs.replace(seen, stored_problem=stored)
         return msgspec.structs.replace(seen, stored=stored)
@@ -126,8 +143,8 @@ class Probe:
             return with_stats(view, parse_info(await self.hosts[name].info(token.reveal() if token else "")))
         return view
 
-    async def stored(self, name: ServerName, host: HostView) -> StoredLog | str:
-        """Read a stopped server's log; a sentence where it cannot be read."""
+    async def stored(self, name: ServerName, host: HostView, *, running: bool = False) -> StoredLog | str:
+        """Read a stopped server's log (or a running one's that writes nothing); a sentence where it cannot be read."""
         if not host.data_dir:
             return "its data directory cannot be found in the unit's flags and configuration"
         if host.wal:
@@ -137,43 +154,53 @@ class Probe:
         if host.raft_db_bytes < 0:
             return "raft/raft.db is missing beside its snapshots"
         try:
-            log = await self.server_log(name)
+            log = await self.server_log(name, running=running)
         except RaftLogUnreadable as damage:
             return f"raft/raft.db cannot be read: {damage.reason}"
         except RecoveryError as fault:
             return str(fault)
         peers = log.configuration.servers if log.configuration is not None else ()
-        return StoredLog(last=log.last, term=log.log.current_term, configuration=peers)
+        snapshot = log.snapshot
+        return StoredLog(
+            last=log.last,
+            term=log.log.current_term,
+            configuration=peers,
+            replayed=log.configuration is not None
+            and (snapshot is None or log.configuration.index > snapshot.last.index),
+        )
 
-    async def server_log(self, name: ServerName) -> ServerLog:
+    async def server_log(self, name: ServerName, *, running: bool = False) -> ServerLog:
         """Read the log of a stopped server; raises RaftLogUnreadable, also for one that is being written.
 
-        Whoever asks while a read is under way shares it: its last question is whether the file is still the same,
-        so the answer is never from before the question.
+        `running`: of a running one all the same, for a first plan that is confirmed once it is stopped. Whoever
+        asks while a read is under way shares it: its last question is whether the file is still the same, so the
+        answer is never from before the question.
         """
-        reading = self._reading.get(name)
+        reading = self._reading.get((name, running))
         if reading is None:
-            reading = asyncio.create_task(self._server_log(name))
+            reading = asyncio.create_task(self._server_log(name, running=running))
             # Should all who asked be gone before it ends, nobody is left to hear of its fault.
             reading.add_done_callback(lambda read: read.cancelled() or read.exception())
-            self._reading[name] = reading
+            self._reading[name, running] = reading
         return await asyncio.shield(reading)
 
-    async def _server_log(self, name: ServerName) -> ServerLog:
+    async def _server_log(self, name: ServerName, *, running: bool) -> ServerLog:
         host = self.hosts[name]
         try:
             chunk, metas = await asyncio.gather(host.raft_read(((0, _HEAD_BYTES),)), host.snapshot_metas())
-            if chunk.main_pid:
+            if chunk.main_pid and not running:
                 raise RaftLogUnreadable(f"the agent runs (process {chunk.main_pid}) and writes to it")
             snapshots = [parse_snapshot_meta(meta) for meta in metas]
-            log = await self.read(load_server(name, chunk.size, snapshots), head=chunk.ranges[0])
+            log = await self.read(
+                load_server(name, chunk.size, snapshots), head=chunk.ranges[0], running=running
+            )
         finally:
-            del self._reading[name]
-        if not await self.read(unchanged(log.log.db)):
+            del self._reading[name, running]
+        if not await self.read(unchanged(log.log.db), running=running):
             raise RaftLogUnreadable("it was written to while it was read")
         return log
 
-    async def read(self, steps: Reads[T], *, head: bytes = b"") -> T:
+    async def read(self, steps: Reads[T], *, head: bytes = b"", running: bool = False) -> T:
         """Run a reader of raft.db files over SSH; a request's `file` is the server's name.
 
         `head` is what was read already of the beginning of the one file that it asks for.
@@ -183,13 +210,13 @@ class Probe:
             while True:
                 known = {r: head[r.offset : r.offset + r.length] for r in wanted if _end(r) <= len(head)}
                 missing = tuple(request for request in wanted if request not in known)
-                fetched = known | (await self._fetch(missing) if missing else {})
+                fetched = known | (await self._fetch(missing, running=running) if missing else {})
                 wanted = steps.send(tuple(fetched[request] for request in wanted))
         except StopIteration as done:
             result: T = done.value
             return result
 
-    async def _fetch(self, wanted: tuple[PageRequest, ...]) -> dict[PageRequest, bytes]:
+    async def _fetch(self, wanted: tuple[PageRequest, ...], *, running: bool) -> dict[PageRequest, bytes]:
         """Fetch the ranges, one call a server whatever their number."""
         by_server: dict[str, list[PageRequest]] = {}
         for request in wanted:
@@ -202,7 +229,7 @@ class Probe:
         )
         found: dict[PageRequest, bytes] = {}
         for (name, requests), chunk in zip(by_server.items(), chunks, strict=True):
-            if chunk.main_pid:
+            if chunk.main_pid and not running:
                 raise RaftLogUnreadable(f"the agent of {name} was started while its log was read")
             found.update(zip(requests, chunk.ranges, strict=True))
         return found

@@ -25,6 +25,8 @@ STATE=/var/lib/consul-recovery
 HOLD_DROP_IN=zz-consul-recovery-hold.conf
 FENCE_DROP_IN=zz-consul-recovery-fence.conf
 STOP_DROP_IN=zz-consul-recovery-stop.conf
+OVERRIDE_FILE=zz-consul-recovery.json
+OVERRIDE_DROP_IN=zz-consul-recovery-expect.conf
 NEWLINE='
 '
 
@@ -153,10 +155,14 @@ agent_words() {
         done
 }
 
-# Sets flag_data_dir and config_files, in the order in which Consul reads them: the last one wins.
+# Sets flag_data_dir, flag_expect and config_files, in the order in which Consul reads them: the last one wins.
+# config_dirs are the directories among them; last_dir is the last thing read, "" where that is a file.
 read_flags() {
     flag_data_dir=
+    flag_expect=
     config_files=
+    config_dirs=
+    last_dir=
     wanted=
     words=$(agent_words)
     while IFS= read -r word; do
@@ -167,10 +173,15 @@ read_flags() {
             wanted=
         else
             case $word in
-                -data-dir | --data-dir | -config-file | --config-file | -config-dir | --config-dir)
+                -data-dir | --data-dir | -config-file | --config-file | -config-dir | --config-dir | \
+                    -bootstrap-expect | --bootstrap-expect)
                     wanted=${word#-}
                     wanted=${wanted#-}
                     continue
+                    ;;
+                -bootstrap | --bootstrap)
+                    flag=bootstrap
+                    value=true
                     ;;
                 -*=*)
                     flag=${word%%=*}
@@ -183,8 +194,15 @@ read_flags() {
         fi
         case $flag in
             data-dir) flag_data_dir=$value ;;
-            config-file) add_config "$value" ;;
+            bootstrap-expect) flag_expect=$value ;;
+            bootstrap) [ "$value" = false ] || flag_expect=bootstrap ;;
+            config-file)
+                add_config "$value"
+                last_dir=
+                ;;
             config-dir)
+                last_dir=${value%/}
+                config_dirs=$config_dirs$last_dir$NEWLINE
                 sorted=$(for file in "${value%/}"/*.json "${value%/}"/*.hcl; do
                     [ ! -f "$file" ] || printf '%s\n' "$file"
                 done | sort)
@@ -342,6 +360,9 @@ verb_look() {
     say leave_on_terminate "$(config_value leave_on_terminate)"
     say held_by "$(held_by)"
     say fenced_by "$(fenced_by)"
+    find_override
+    [ -z "$override_by" ] || say override_by "$override_by"
+    [ -z "$override" ] || say override "$override"
     say epoch "$(highest_epoch)"
     say_last_run
     say free_bytes $(($(free_kilobytes) * 1024))
@@ -638,7 +659,19 @@ forget_stop_drop_in() {
     systemctl daemon-reload 9>&-
 }
 
+# Below 0.7 raft/peers.json is the live peer set, and whoever stops the agent otherwise empties it.
+keep_peers_file() {
+    find_data_dir
+    [ -n "$data_dir" ] && [ -f "$data_dir/raft/peers.json" ] && [ ! -h "$data_dir/raft" ] || return 0
+    mkdir -p "$STATE/archive/$RUN" || die 65 "$STATE/archive/$RUN cannot be made"
+    kept=$STATE/archive/$RUN/peers.json
+    # The first stop of a run saw what was there before it.
+    [ -e "$kept" ] || head -c 65536 "$data_dir/raft/peers.json" | write_file "$kept" ||
+        die 65 "raft/peers.json could not be copied to $kept"
+}
+
 verb_stop() {
+    keep_peers_file
     stop_without_leaving
     finish "$stopped_how"
 }
@@ -655,6 +688,7 @@ verb_start() {
 }
 
 verb_fence() {
+    keep_peers_file
     was_enabled=no
     if [ -f "$STATE/fenced" ]; then
         was_enabled=$(cut -d ' ' -f 2 "$STATE/fenced")
@@ -677,6 +711,119 @@ verb_lift() {
     fi
     remove_condition "$FENCE_DROP_IN" "$STATE/fenced" || die 70 "the fence on $UNIT could not be lifted"
     finish "fence lifted; the server is stopped"
+}
+
+# --- changing: bootstrap_expect, without touching the operator's files ------------------------------------
+# A file that is read last in the configuration directory; where a flag says it (flags beat all files), or the
+# last thing that the unit reads is no directory, a drop-in with the unit's own start command and one more flag.
+
+# Sets override_by ("" for none) and override, the number that the next start takes ("" if it would not).
+find_override() {
+    override_by=
+    override=
+    marked=
+    if [ -f "$STATE/override" ]; then
+        read -r override_by marked _ <"$STATE/override"
+        override_by=${override_by:-unknown}
+    fi
+    while IFS= read -r dir; do
+        [ -n "$dir" ] && [ -f "$dir/$OVERRIDE_FILE" ] || continue
+        override_by=${override_by:-unknown}
+        if [ -z "$flag_expect" ] && [ "${config_files##*"$NEWLINE"}" = "$dir/$OVERRIDE_FILE" ]; then
+            override=$(tr -cd '0-9' <"$dir/$OVERRIDE_FILE")
+        fi
+    done <<DIRS
+$config_dirs
+DIRS
+    if [ -f "/etc/systemd/system/$UNIT.d/$OVERRIDE_DROP_IN" ]; then
+        override_by=${override_by:-unknown}
+        case "$(fact ExecStart)" in
+            *" -bootstrap-expect=$marked ; "*) ! drop_in_loaded "$OVERRIDE_DROP_IN" || override=$marked ;;
+            *) ;;
+        esac
+    fi
+}
+
+# The unit's start command as its files have it, with all quotes and variables; "" where it is not one line.
+start_command() {
+    systemctl cat "$UNIT" 9>&- 2>/dev/null | sed -e ':more' -e '/\\$/{N;s/\\\n//;b more' -e '}' |
+        sed -n 's/^ExecStart=[[:space:]]*//p' | tail -n 1
+}
+
+verb_override_expect() {
+    case $1 in '' | 0* | *[!0-9]* | ???*) die 64 "not a number of servers: $1" ;; esac
+    need_stopped
+    [ "$(held_by)" = "$RUN" ] || die 65 "the agent is not held by this run; whoever starts it would take the override"
+    # One that another run left would be taken for the unit's own command.
+    take_override_off || die 70 "an older override could not be taken off"
+    load_unit
+    if [ "$flag_expect" = bootstrap ] || [ "$(config_value bootstrap)" = true ]; then
+        die 65 "bootstrap = true is set for $UNIT: beside it Consul accepts no bootstrap_expect"
+    fi
+    if [ -z "$flag_expect" ] && [ -n "$last_dir" ] && [ -d "$last_dir" ]; then
+        printf '%s %s %s\n' "$RUN" "$1" "$last_dir/$OVERRIDE_FILE" | write_file "$STATE/override" ||
+            die 65 "$STATE/override cannot be written"
+        printf '{"bootstrap_expect": %s}\n' "$1" | write_file "$last_dir/$OVERRIDE_FILE" ||
+            die 70 "$last_dir/$OVERRIDE_FILE could not be written"
+        chmod 0644 "$last_dir/$OVERRIDE_FILE"
+        load_unit
+        find_override
+        if [ "$override" = "$1" ]; then
+            finish "$last_dir/$OVERRIDE_FILE with bootstrap_expect $1"
+            return
+        fi
+        take_override_off || die 70 "$last_dir/$OVERRIDE_FILE is not read last and could not be removed"
+    fi
+    override_by_drop_in "$1"
+}
+
+override_by_drop_in() {
+    command=$(start_command)
+    plain_command=$(printf '%s' "$command" | sed 's/^[-@:+!]*//')
+    first=${plain_command%%[[:space:]]*}
+    case ${first##*/} in
+        consul*) ;;
+        *) die 65 "the start command of $UNIT is no plain call of consul; override bootstrap_expect by hand" ;;
+    esac
+    drop_ins=/etc/systemd/system/$UNIT.d
+    printf '%s %s %s\n' "$RUN" "$1" "$drop_ins/$OVERRIDE_DROP_IN" | write_file "$STATE/override" ||
+        die 65 "$STATE/override cannot be written"
+    mkdir -p "$drop_ins" && chmod 0755 "$drop_ins" || die 70 "$drop_ins cannot be made"
+    printf '[Service]\nExecStart=\nExecStart=%s -bootstrap-expect=%s\n' "$command" "$1" |
+        write_file "$drop_ins/$OVERRIDE_DROP_IN" || die 70 "$drop_ins/$OVERRIDE_DROP_IN could not be written"
+    chmod 0644 "$drop_ins/$OVERRIDE_DROP_IN"
+    systemctl daemon-reload 9>&- || die 70 "systemctl daemon-reload failed"
+    load_unit
+    find_override
+    [ "$override" = "$1" ] || die 70 "systemd did not take the override of $UNIT"
+    finish "drop-in of $UNIT with -bootstrap-expect=$1"
+}
+
+# The agent may run: it reads its configuration at its start only.
+take_override_off() {
+    written=
+    [ ! -f "$STATE/override" ] || read -r _ _ written <"$STATE/override"
+    while IFS= read -r file; do
+        case ${file##*/} in
+            "$OVERRIDE_FILE" | "$OVERRIDE_DROP_IN") rm -f -- "$file" || return 1 ;;
+            *) ;;
+        esac
+    done <<FILES
+$written
+/etc/systemd/system/$UNIT.d/$OVERRIDE_DROP_IN
+$(printf '%s' "$config_dirs" | sed "s|\$|/$OVERRIDE_FILE|")
+FILES
+    rmdir -- "/etc/systemd/system/$UNIT.d" 2>/dev/null
+    systemctl daemon-reload 9>&- || return 1
+    rm -f -- "$STATE/override"
+}
+
+verb_remove_override() {
+    take_override_off || die 70 "the override of bootstrap_expect could not be taken off"
+    load_unit
+    find_override
+    [ -z "$override_by" ] || die 70 "the override of bootstrap_expect is still there"
+    finish "bootstrap_expect is not overridden"
 }
 
 # --- changing: what the agent keeps -----------------------------------------------------------------------
@@ -812,7 +959,8 @@ main() {
             load_unit
             ;;
         receipt | snapshot-check) ;;
-        hold | release | stop | start | fence | lift | archive | wipe-raft | snapshot | write-peers | remove-peers)
+        hold | release | stop | start | fence | lift | archive | wipe-raft | snapshot | write-peers | remove-peers | \
+            override-expect | remove-override)
             begin "$@"
             shift 6
             ;;
@@ -839,6 +987,8 @@ main() {
         snapshot) verb_snapshot "${1:-}" ;;
         write-peers) verb_write_peers "${1:-}" ;;
         remove-peers) verb_remove_peers ;;
+        override-expect) verb_override_expect "${1:-}" ;;
+        remove-override) verb_remove_override ;;
     esac
 }
 

@@ -144,6 +144,8 @@ def parse_look(lines: Lines) -> HostView:
         epoch=lines.number("epoch"),
         last_run=lines.text("last_run"),
         receipts=tuple(value for name, value in lines.pairs if name == "receipt"),
+        override_by=lines.text("override_by"),
+        override=lines.number("override"),
         leave_on_terminate={"true": True, "false": False}.get(lines.text("leave_on_terminate")),
     )
 

@@ -40,7 +40,9 @@ from recovery.plan import (
     JoinGossip,
     LiftFence,
     Observe,
+    OverrideExpect,
     ReleaseHold,
+    RemoveOverride,
     RemovePeers,
     SaveSnapshot,
     StartAgent,
@@ -141,6 +143,10 @@ class ClusterWorld:
                 return await self._write_peers(action, key, timeout_s)
             case RemovePeers(server):
                 return await self._act(server, "remove-peers", key, timeout_s)
+            case OverrideExpect(server, expect):
+                return await self._act(server, "override-expect", key, timeout_s, str(expect))
+            case RemoveOverride(server):
+                return await self._act(server, "remove-override", key, timeout_s)
             case JoinGossip(server, addresses):
                 return await self._join(server, addresses)
             case Observe():

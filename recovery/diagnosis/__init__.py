@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from recovery.diagnosis import leaderless, led
+from recovery.diagnosis import leaderless, led, without_peers
 from recovery.diagnosis.situations import (
     Degraded,
     Diagnosis,
     ElectionInProgress,
     Healthy,
     MajorityGone,
+    NeverBootstrapped,
     NotRecognised,
     OutOfSight,
+    PeersEmptied,
     ServersStopped,
     TwoLeaders,
 )
@@ -30,8 +32,10 @@ __all__ = [
     "ElectionInProgress",
     "Healthy",
     "MajorityGone",
+    "NeverBootstrapped",
     "NotRecognised",
     "OutOfSight",
+    "PeersEmptied",
     "ServersStopped",
     "Sight",
     "Survey",
@@ -51,8 +55,9 @@ def diagnose(observation: ClusterObservation, lost: Iterable[ServerName] = ()) -
         return led.healthy(seen) or led.degraded(seen)
     return (
         leaderless.led_from_elsewhere(seen)
+        or without_peers.peers_emptied(seen)
         or leaderless.out_of_sight(seen)
-        or leaderless.never_bootstrapped(seen)
+        or without_peers.never_bootstrapped(seen)
         or leaderless.election_in_progress(seen)
         or leaderless.servers_stopped(seen)
         or leaderless.majority_gone(seen)

@@ -31,7 +31,18 @@ def server_line(server: ServerObservation) -> str:
         parts.append(f"agent does not answer: {server.agent_problem}")
     if host.peers_json is not None and not live_peers_file(server):
         parts.append("an unread peers.json lies in its raft directory")
+    if host.override_by:
+        parts.append(f"bootstrap_expect still overridden by run {host.override_by}")
     return f"{server.name}: " + ", ".join(parts)
+
+
+def override_lines(survey: Survey) -> tuple[str, ...]:
+    """Where an override of bootstrap_expect was left behind: a trap, the next start would take it."""
+    return tuple(
+        f"{server.name}: run {server.host.override_by} left bootstrap_expect overridden"
+        for server in survey.observation.servers
+        if server.host is not None and server.host.override_by
+    )
 
 
 def _role(server: ServerObservation) -> str:

@@ -53,23 +53,10 @@ def out_of_sight(seen: Survey) -> OutOfSight | None:
     )
 
 
-def never_bootstrapped(seen: Survey) -> NotRecognised | None:
-    """Every server is reached and none has a log: there is no data that could be lost or saved."""
-    if seen.voters:
-        return None
-    return NotRecognised(
-        headline=f"{seen.observation.cluster} has no leader: no server has any Raft data, "
-        "it was never bootstrapped (or every disk was emptied)",
-        evidence=server_lines(seen),
-        advice="Check first that no server with data was forgotten in the settings. If this cluster is new, "
-        "give all servers the same bootstrap_expect (not above the number of servers) and let them join.",
-    )
-
-
 def election_in_progress(seen: Survey) -> ElectionInProgress | None:
     """Enough voters run: a leader comes by itself within seconds, or something keeps them apart."""
     running = seen.seen(Sight.RUNNING)
-    if len(running) < seen.quorum:
+    if not seen.voters or len(running) < seen.quorum:
         return None
     mute = [v.name for v in running if seen.server(v.name).agent is None]
     return ElectionInProgress(
@@ -90,7 +77,7 @@ def servers_stopped(seen: Survey) -> ServersStopped | None:
         for server in seen.observation.servers
         if server.host is not None and not server.host.running and not server.host.fenced_by
     )
-    if len(there) < seen.quorum:
+    if not seen.voters or len(there) < seen.quorum:
         return None
     return ServersStopped(
         headline=f"{seen.observation.cluster} has NO LEADER: {count(seen)}; "

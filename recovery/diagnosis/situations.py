@@ -53,6 +53,26 @@ class MajorityGone(_Situation, frozen=True, kw_only=True):
     """Neither seen nor claimed: no plan until the operator has said which."""
 
 
+class PeersEmptied(_Situation, frozen=True, kw_only=True):
+    """Consul below 0.7, and no server that is there knows a peer: all stay followers for ever.
+
+    A graceful stop (SIGINT, `consul leave`) leaves raft/peers.json as `null` there.
+    """
+
+    servers: tuple[ServerName, ...]
+    """Reached, with a log."""
+    blanks: tuple[ServerName, ...]
+    """Reached, without a log."""
+    unseen: tuple[ServerName, ...]
+    """Not reached; gone only where the operator says so."""
+
+
+class NeverBootstrapped(_Situation, frozen=True, kw_only=True):
+    """Every server of the settings is reached, and none has any Raft data."""
+
+    servers: tuple[ServerName, ...]
+
+
 class OutOfSight(_Situation, frozen=True, kw_only=True):
     """Too little can be seen to say: unreachable is not dead."""
 
@@ -75,6 +95,8 @@ Diagnosis = (
     | ElectionInProgress
     | ServersStopped
     | MajorityGone
+    | PeersEmptied
+    | NeverBootstrapped
     | OutOfSight
     | TwoLeaders
     | NotRecognised

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 import msgspec
 
+from recovery.diagnosis.versions import listed_peers, live_peers_file
 from recovery.model import ClusterObservation, MemberStatus, NodeId, ServerName, ServerObservation
 from recovery.raftentry import LogPosition, Peer
 
@@ -102,10 +103,16 @@ def survey(observation: ClusterObservation, lost: Iterable[ServerName] = ()) -> 
     """Put an observation in order."""
     servers = observation.servers
     leaders = tuple(s.name for s in servers if s.agent is not None and s.agent.names_itself_leader)
-    ranked = [(s, place) for s in servers if (place := position(s)) is not None]
-    freshest = max(ranked, key=lambda pair: (pair[1].term, pair[1].index))[0] if ranked else None
-    reference = observation.server(leaders[0]) if leaders else freshest
-    peers = tuple(p for p in (reference.configuration if reference is not None else ()) if p.voter)
+    placed = [(s, place) for s in servers if (place := position(s)) is not None]
+    ranked = [s for s, _ in sorted(placed, key=lambda pair: pair[1], reverse=True)]
+    freshest = ranked[0] if ranked else None
+    # Below 0.7 the freshest one's peers may have been emptied while a staler one still has them.
+    reference = (
+        observation.server(leaders[0])
+        if leaders
+        else next((server for server in ranked if believed_peers(server)), None)
+    )
+    peers = tuple(p for p in (believed_peers(reference) if reference is not None else ()) if p.voter)
     # Raft's own order is arbitrary; people compare two messages by the names.
     voters = tuple(sorted((_sight(peer, observation) for peer in peers), key=lambda voter: voter.name))
     named = {voter.node_id for voter in voters}
@@ -121,8 +128,33 @@ def survey(observation: ClusterObservation, lost: Iterable[ServerName] = ()) -> 
     )
 
 
+def believed_peers(server: ServerObservation) -> tuple[Peer, ...]:
+    """Give the peer set that a server goes by; below 0.7 its live peers.json, not what its log once said."""
+    if server.agent is not None and server.agent.configuration:
+        return server.agent.configuration
+    if live_peers_file(server):
+        # An agent that answers and names no peers has none, whatever its file said a moment ago.
+        listed = () if server.agent is not None else listed_peers(server) or ()
+        return tuple(Peer(address, address, voter=True) for address in listed)
+    return server.configuration
+
+
+def raft_address(server: ServerObservation, observation: ClusterObservation) -> str:
+    """Give the ip:port by which Raft knows a server; gossip tells it, else it is taken from the settings.
+
+    The port is the one that a peer set names with this host, or Consul's default server port.
+    """
+    own = server.agent.node_name if server.agent is not None and server.agent.node_name else server.name
+    agents = [server.agent] + [s.agent for s in observation.servers if s is not server]
+    known = (m for agent in agents if agent is not None for m in agent.members if m.server)
+    host = next((member.address for member in known if member.name == own), server.address)
+    peers = (peer for s in observation.servers for peer in (*s.configuration, *believed_peers(s)))
+    found = next((peer.address for peer in peers if host_of(peer.address) == host), "")
+    return found or (f"[{host}]:8300" if ":" in host else f"{host}:8300")
+
+
 def _led_from(observation: ClusterObservation, peers: Iterable[Peer]) -> str:
-    reached = {_raft_address(s) for s in observation.servers if s.reached}
+    reached = {raft_address(s, observation) for s in observation.servers if s.reached}
     ids = {s.node_id for s in observation.servers if s.reached and s.node_id}
     reached |= {peer.address for peer in peers if peer.id in ids}
     for server in observation.servers:
@@ -132,7 +164,7 @@ def _led_from(observation: ClusterObservation, peers: Iterable[Peer]) -> str:
 
 
 def _sight(peer: Peer, observation: ClusterObservation) -> VoterSight:
-    carrier = next((s for s in observation.servers if peer.id in (s.node_id, _raft_address(s))), None)
+    carrier = next((s for s in observation.servers if _carries(s, peer, observation)), None)
     if carrier is not None:
         return VoterSight(NodeId(peer.id), peer.address, carrier.name, _sight_of(carrier))
     name = _name_of(peer, observation)
@@ -157,9 +189,11 @@ def _sight_of(server: ServerObservation) -> Sight:
     return Sight.DAMAGED if server.stored is None else Sight.STOPPED
 
 
-def _raft_address(server: ServerObservation) -> str:
-    """Below Raft protocol 3 the id *is* the address: the port is Consul's default server port."""
-    return f"{server.address}:8300"
+def _carries(server: ServerObservation, peer: Peer, observation: ClusterObservation) -> bool:
+    """Whether a server is this peer: by its id, or by its address where that *is* the id (below protocol 3)."""
+    return peer.id == server.node_id or (
+        peer.id == peer.address and peer.address == raft_address(server, observation)
+    )
 
 
 def _name_of(peer: Peer, observation: ClusterObservation) -> str:
@@ -198,5 +232,14 @@ def alive_in_gossip(node_id: str, observation: ClusterObservation) -> str:
     for server in observation.servers:
         for member in server.agent.members if server.agent is not None else ():
             if member.node_id == node_id and member.status is MemberStatus.ALIVE:
+                return f"{server.name} sees it alive in gossip as {member.name} at {member.address}"
+    return ""
+
+
+def alive_at(address: str, observation: ClusterObservation) -> str:
+    """Say who sees a server alive at this ip:port; below 0.7.3 gossip has no ids, only addresses."""
+    for server in observation.servers:
+        for member in server.agent.members if server.agent is not None else ():
+            if member.server and member.address == host_of(address) and member.status is MemberStatus.ALIVE:
                 return f"{server.name} sees it alive in gossip as {member.name} at {member.address}"
     return ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from recovery.model import ServerObservation
 
 
@@ -14,6 +16,19 @@ def version(server: ServerObservation) -> tuple[int, int] | None:
     if len(numbers) < 2 or not (numbers[0].isdigit() and numbers[1].isdigit()):
         return None
     return int(numbers[0]), int(numbers[1])
+
+
+def listed_peers(server: ServerObservation) -> tuple[str, ...] | None:
+    """Read the addresses of a live raft/peers.json (below 0.7): `null`, `[]` or no file is none; None if unreadable."""
+    text = server.host.peers_json if server.host is not None else None
+    try:
+        listed = json.loads(text) if text is not None else None
+    except ValueError:
+        return None
+    if listed is None:
+        return ()
+    known = isinstance(listed, list) and all(isinstance(each, str) for each in listed)
+    return tuple(listed) if known else None
 
 
 def live_peers_file(server: ServerObservation) -> bool:

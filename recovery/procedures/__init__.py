@@ -11,16 +11,36 @@ from recovery.diagnosis import (
     Diagnosis,
     ElectionInProgress,
     MajorityGone,
+    NeverBootstrapped,
     OutOfSight,
+    PeersEmptied,
     ServersStopped,
     survey,
 )
+from recovery.diagnosis.survey import alive_at, raft_address
+from recovery.diagnosis.versions import live_peers_file
 from recovery.model import ClusterObservation, ServerName
 from recovery.plan import Proposal, Refusal
-from recovery.procedures import peers_json, readmit, start_stopped
+from recovery.procedures import (
+    found,
+    leftovers,
+    old_logs,
+    peers_json,
+    peers_json_live,
+    readmit,
+    staged,
+    start_stopped,
+)
 from recovery.procedures.claims import contradicted_by_gossip_alone, contradictions
 
-METHODS = (start_stopped.NAME, peers_json.NAME, readmit.NAME)
+METHODS = (
+    start_stopped.NAME,
+    peers_json.NAME,
+    staged.NAME,
+    found.NAME,
+    readmit.NAME,
+    leftovers.NAME,
+)
 
 __all__ = ["METHODS", "may_settle", "propose"]
 
@@ -43,22 +63,53 @@ def propose(
         )
     if method == readmit.NAME:
         return readmit.build(observation, diagnosis, server)
-    wrong = contradictions(survey(observation, lost), lost) if lost else ()
+    wrong = _contradictions(observation, diagnosis, lost) if lost else ()
     if wrong:
         return _refusal(method or "recover", wrong, diagnosis)
+    answer = _choose(observation, diagnosis, lost, method)
+    if isinstance(answer, Proposal):
+        return leftovers.first_of_all(observation, answer)
+    return answer or _refusal(method or "recover", (_why_not(observation, diagnosis, method),), diagnosis)
+
+
+def _choose(
+    observation: ClusterObservation,
+    diagnosis: Diagnosis,
+    lost: tuple[ServerName, ...],
+    method: str | None,
+) -> Proposal | Refusal | None:
     match diagnosis:
         case ServersStopped(stopped=stopped) | Degraded(stopped=stopped) if stopped and method in {
             None,
             start_stopped.NAME,
         }:
             return start_stopped.build(observation, diagnosis)
+        case Degraded() if method in {None, leftovers.NAME} and leftovers.removals(observation):
+            return leftovers.build(observation)
         case MajorityGone() if method in {None, peers_json.NAME}:
             return peers_json.build(observation, diagnosis, lost)
         case ServersStopped() if method == peers_json.NAME:
             return peers_json.build(observation, diagnosis, lost)
+        case PeersEmptied() if method in {None, staged.NAME}:
+            answer = staged.build(observation, diagnosis, lost)
+            if isinstance(answer, Proposal) or method is not None:
+                return answer
+            return peers_json_live.build(observation, diagnosis, lost, because=answer.reasons)
+        case PeersEmptied() if method == peers_json_live.NAME:
+            return peers_json_live.build(observation, diagnosis, lost)
+        case NeverBootstrapped() if method in {None, found.NAME}:
+            return found.build(observation, diagnosis)
         case _:
-            pass
-    return _refusal(method or "recover", (_why_not(diagnosis, method),), diagnosis)
+            return None
+
+
+def _contradictions(
+    observation: ClusterObservation, diagnosis: Diagnosis, lost: tuple[ServerName, ...]
+) -> tuple[str, ...]:
+    """Below 0.7 without peers nobody names voters or ids: there a claim is about a server of the settings."""
+    if isinstance(diagnosis, PeersEmptied | NeverBootstrapped):
+        return old_logs.contradictions(observation, lost)
+    return contradictions(survey(observation, lost), lost)
 
 
 def may_settle(
@@ -70,11 +121,25 @@ def may_settle(
         isinstance(diagnosis, ElectionInProgress)
         or (isinstance(diagnosis, OutOfSight) and bool(seen.led_from))
         or contradicted_by_gossip_alone(seen)
+        or (isinstance(diagnosis, PeersEmptied) and _only_gossip_sees(observation, lost))
         or any(s.host is not None and s.host.running and s.agent is None for s in observation.servers)
     )
 
 
-def _why_not(diagnosis: Diagnosis, method: str | None) -> str:
+def _only_gossip_sees(observation: ClusterObservation, lost: tuple[ServerName, ...]) -> bool:
+    return any(
+        not server.reached and alive_at(raft_address(server, observation), observation)
+        for server in old_logs.claimed(observation, lost)
+    )
+
+
+def _why_not(observation: ClusterObservation, diagnosis: Diagnosis, method: str | None) -> str:
+    if method == staged.NAME and not any(live_peers_file(server) for server in observation.servers):
+        return (
+            "The staged bootstrap is refused from Consul 0.7 on: with Raft data bootstrap_expect is ignored there "
+            "(“Raft data found, disabling bootstrap mode”), and a server without data would found a cluster of its "
+            f"own. What was seen: {diagnosis.headline}."
+        )
     if method == peers_json.NAME and isinstance(diagnosis, Degraded | ElectionInProgress):
         return (
             "A peers.json recovery is refused: enough voters are there to elect a leader without it, and it "

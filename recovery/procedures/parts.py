@@ -12,15 +12,21 @@ from recovery.plan import (
     CannotUndo,
     Check,
     ClusterAnswers,
+    ExpectIs,
+    ExpectOverridden,
     FenceAgent,
     HoldAgent,
     IsVoter,
     JoinGossip,
     LeaderElected,
+    LeaderStays,
     LiftFence,
     NothingToUndo,
     Observe,
+    OverrideAbsent,
+    OverrideExpect,
     ReleaseHold,
+    RemoveOverride,
     Risk,
     SaveSnapshot,
     SnapshotSaved,
@@ -38,6 +44,8 @@ START_S = 180
 """The agent's HTTP opens only after Raft has replayed its log: refused connections are no failure before."""
 LEADER_S = 120
 """raft_multiplier 5: 5 to 10 s an election, several after a split vote (measured 8 s)."""
+LEADER_STAYS_S = 3
+"""One that replays its own removal steps down within the second (measured 0.6.4)."""
 VOTER_S = 180
 """Autopilot promotes after server_stabilization_time (10 s); measured about 20 s on 1.8.7."""
 ARCHIVE_S = 600
@@ -159,6 +167,143 @@ def start_recovered(
         together=together,
         timeout_s=START_S,
     )
+
+
+def leader_stays(
+    servers: tuple[ServerName, ...],
+    *,
+    at_least: LogPosition | None,
+    rollback: NothingToUndo | CannotUndo,
+    timeout_s: int = LEADER_S,
+    otherwise: str = "",
+) -> Step:
+    """Below 0.7 a leader may replay its own removal and step down: only one that stays is one."""
+    need = f" and holds index {at_least.index}" if at_least is not None else ""
+    who = servers[0] if len(servers) == 1 else "one of them"
+    return Step(
+        id=StepId("leader"),
+        title=f"Wait until {who} leads, stays leader for {LEADER_STAYS_S} s{need}",
+        risk=Risk.READ_ONLY,
+        targets=servers,
+        before=(),
+        action=Observe(),
+        after=(LeaderStays(servers, LEADER_STAYS_S, at_least),),
+        rollback=rollback,
+        timeout_s=timeout_s,
+        otherwise=otherwise,
+    )
+
+
+def override_one(server: ServerName, *, before: tuple[Check, ...]) -> Step:
+    """A loaded gun like a peers.json: whoever starts the agent now founds or leads a cluster with it alone."""
+    return Step(
+        id=StepId(f"override-{server}"),
+        title=f"Override bootstrap_expect with 1 on {server} alone (its own files stay as they are)",
+        risk=Risk.IRREVERSIBLE,
+        targets=(server,),
+        before=before,
+        action=OverrideExpect(server, 1),
+        after=(ExpectOverridden(server, 1),),
+        rollback=Undo(RemoveOverride(server), (OverrideAbsent(server),), on_abort=True, outlasts_start=True),
+        timeout_s=STOP_S,
+    )
+
+
+def start_alone(server: ServerName, *, before: tuple[Check, ...]) -> Step:
+    """The one server that may lead alone; its own word proves that it took the override."""
+    return Step(
+        id=StepId(f"start-{server}"),
+        title=f"Start {server} alone",
+        risk=Risk.IRREVERSIBLE,
+        targets=(server,),
+        before=(AgentHeld(server), ExpectOverridden(server, 1), *before),
+        action=StartAgent(server),
+        after=(AgentRunning(server), ExpectIs(server, 1)),
+        # Until it is a leader that stays: one that may still be elected must not be left running.
+        rollback=Undo(StopAgent(server), (AgentStopped(server),), on_abort=True),
+        timeout_s=START_S,
+    )
+
+
+def override_off(server: ServerName, *, before: tuple[Check, ...]) -> Step:
+    """From here on a start takes the operator's own number again; the running agent learns it at the next one."""
+    return Step(
+        id=StepId(f"override-off-{server}"),
+        title=f"Take the override off {server} again",
+        risk=Risk.REVERSIBLE,
+        targets=(server,),
+        before=before,
+        action=RemoveOverride(server),
+        after=(OverrideAbsent(server),),
+        rollback=NothingToUndo("the operator's own configuration is as it was"),
+        timeout_s=STOP_S,
+    )
+
+
+def remove_left_override(server: ServerName, *, run: str) -> Step:
+    """A run that ended badly left it: the next start would take it."""
+    return Step(
+        id=StepId(f"remove-override-{server}"),
+        title=f"Take off the override of bootstrap_expect that run {run} left on {server}",
+        risk=Risk.REVERSIBLE,
+        targets=(server,),
+        before=(),
+        action=RemoveOverride(server),
+        after=(OverrideAbsent(server),),
+        rollback=NothingToUndo("the operator's own configuration is as it was"),
+        together="remove-override",
+        timeout_s=STOP_S,
+    )
+
+
+def restart_leader(
+    server: ServerName, others: tuple[ServerName, ...], *, at_least: LogPosition | None
+) -> tuple[Step, ...]:
+    """Stop the one that led alone, see the others elect a leader, start it: nobody runs with the override."""
+    steps = [
+        Step(
+            id=StepId(f"stop-leader-{server}"),
+            title=f"Stop {server}, without a leave, so that it forgets the override",
+            risk=Risk.REVERSIBLE,
+            targets=(server,),
+            before=(OverrideAbsent(server), *(IsVoter(name) for name in others)),
+            action=StopAgent(server),
+            after=(AgentStopped(server),),
+            rollback=Undo(StartAgent(server), (AgentRunning(server),)),
+            timeout_s=STOP_S,
+        )
+    ]
+    led: tuple[Check, ...] = ()
+    # Two servers cannot elect without one of them: there the leader comes with the start.
+    if len(others) > 1:
+        led = (LeaderElected(others, at_least),)
+        steps.append(
+            Step(
+                id=StepId("new-leader"),
+                title="Wait until the others have elected a leader",
+                risk=Risk.READ_ONLY,
+                targets=others,
+                before=(),
+                action=Observe(),
+                after=led,
+                rollback=NothingToUndo("only looks"),
+                timeout_s=LEADER_S,
+            )
+        )
+    steps.append(
+        Step(
+            id=StepId(f"start-again-{server}"),
+            title=f"Start {server} again as one of them",
+            risk=Risk.REVERSIBLE,
+            targets=(server,),
+            before=(OverrideAbsent(server), *led),
+            action=StartAgent(server),
+            after=(AgentRunning(server), IsVoter(server)),
+            rollback=Undo(StopAgent(server), (AgentStopped(server),)),
+            timeout_s=START_S,
+        )
+    )
+    return tuple(steps)
 
 
 def await_leader(servers: tuple[ServerName, ...], *, at_least: LogPosition | None) -> Step:

@@ -4,12 +4,15 @@ For unit tests and sweeps only. It refuses what a host refuses (a write beside
 a running agent, an older epoch) and cannot be put into impossible states: a
 leader is never set, it follows from who runs, who votes and whose log is
 freshest; equal logs hold equal keys; a held or fenced unit does not start by
-hand. peers.json is consumed at a start, as real Consul does it. What we cannot
-reach we cannot see, but the servers still see each other.
+hand. peers.json is consumed at a start, as real Consul does it. Below 0.7 it is
+the live peer set, an elected server replays the peer sets of its log, and one
+that expects a single server may lead alone. What we cannot reach we cannot
+see, but the servers still see each other.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import assert_never
@@ -18,6 +21,7 @@ from recovery.errors import HostRefused, HostUnreachable
 from recovery.model import (
     AgentView,
     Catalogue,
+    ClientAgent,
     ClusterName,
     ClusterObservation,
     Fact,
@@ -44,20 +48,30 @@ from recovery.plan import (
     Check,
     ClusterAnswers,
     ConfigurationIs,
+    ExpectIs,
+    ExpectOverridden,
     FenceAgent,
     FenceLifted,
     HoldAgent,
+    IsMember,
     IsVoter,
     JoinGossip,
+    KnowsLeader,
     LeaderElected,
+    LeaderStays,
     LiftFence,
+    LogEndsAlone,
     LogIs,
+    MembersBack,
     NoLeader,
     Observe,
     OneHistory,
+    OverrideAbsent,
+    OverrideExpect,
     PeersFileAbsent,
     PeersFileIs,
     ReleaseHold,
+    RemoveOverride,
     RemovePeers,
     SaveSnapshot,
     Silent,
@@ -101,13 +115,53 @@ class FakeServer:
     archives: set[str] = field(default_factory=set)
     snapshots: set[str] = field(default_factory=set)
     receipts: set[_RECEIPT] = field(default_factory=set)
+    version: str = "1.8.7"
+    """Below 0.7 ``voters`` is the live peers.json, and there is no node id."""
+    log_voters: tuple[Peer, ...] = ()
+    """Below 0.7: the last peer set in the log, which counts once a leader has replayed it."""
+    expect: int = 3
+    """bootstrap_expect of the operator's own configuration."""
+    override_by: str = ""
+    override: int = 0
+    took: int = 0
+    """The bootstrap_expect of this start."""
+    replayed: bool = True
+    leads: bool = False
+    """Elected and not stopped since; follows from the state, never set from outside."""
+    unsteady: bool = False
+    """Leads alone for a moment only."""
+    deaf_starts: int = 0
+    """For so many starts it hears nobody: no leader, no peer."""
+
+    @property
+    def old(self) -> bool:
+        """Whether it is below 0.7."""
+        return self.version.startswith("0.")
+
+    @property
+    def raft_id(self) -> str:
+        """The address where there are no node ids."""
+        return self.node_id or f"{self.address}:8300"
+
+    @property
+    def me(self) -> Peer:
+        """Itself, as a peer set has it."""
+        return Peer(self.raft_id, f"{self.address}:8300", voter=True)
+
+    @property
+    def hears(self) -> bool:
+        """Whether it hears the others in this start."""
+        return self.deaf_starts == 0
 
 
 class FakeWorld:
     """The World port over servers in memory."""
 
-    def __init__(self, cluster: ClusterName, servers: Iterable[FakeServer]) -> None:
+    def __init__(
+        self, cluster: ClusterName, servers: Iterable[FakeServer], clients: Iterable[FakeServer] = ()
+    ) -> None:
         self.cluster = cluster
+        self.clients = {client.name: client for client in clients}
         self.servers = {server.name: server for server in servers}
         _refuse_impossible(self.servers.values())
         leading = self.leader()
@@ -132,22 +186,33 @@ class FakeWorld:
         elected: list[FakeServer] = []
         voted: set[ServerName] = set()
         running = [server for server in self.servers.values() if server.running]
-        for server in sorted(running, key=_freshness, reverse=True):
-            ids = {peer.id for peer in server.voters if peer.voter}
+        for server in sorted(running, key=lambda each: (_freshness(each), each.leads), reverse=True):
             votes = {
                 other.name
                 for other in running
                 if other.name not in voted
-                and other.node_id in ids
+                and (other is server or (other.hears and server.hears))
+                and other.raft_id in _electorate(server)
                 and _freshness(other) <= _freshness(server)
             }
-            if server.last is not None and server.name in votes and len(votes) >= len(ids) // 2 + 1:
+            if _may_lead(server) and server.name in votes and len(votes) >= len(_electorate(server)) // 2 + 1:
                 elected.append(server)
                 voted |= votes
         return tuple(elected)
 
+    def _replay(self) -> None:
+        """Below 0.7 who is elected replays the peer sets of its log; one that is in none steps down for good."""
+        leader = self.leader()
+        while leader is not None and not leader.replayed:
+            leader.replayed = leader.leads = True
+            leader.voters = leader.log_voters or leader.voters
+            if leader.raft_id not in {peer.id for peer in leader.voters}:
+                leader.voters, leader.took, leader.leads = (leader.me,), 0, False
+            leader = self.leader()
+
     def _settle(self) -> None:
         """The leader takes running newcomers in, and its log becomes everybody's."""
+        self._replay()
         leader = self.leader()
         if leader is None:
             return
@@ -155,17 +220,23 @@ class FakeWorld:
             # A new leader writes in a term of its own.
             self._led_by = leader.name
             leader.last = LogPosition(term=leader.last.term + 1, index=leader.last.index + 1)
-        ids = {peer.id for peer in leader.voters}
-        newcomers = tuple(
-            Peer(server.node_id, f"{server.address}:8300", voter=True)
-            for server in self.servers.values()
-            if server.running and server.node_id not in ids
-        )
-        leader.voters = (*leader.voters, *newcomers)
         others = self.leading()[1:]
         for server in self.servers.values():
-            if server.running and server not in others:
+            server.leads = server in (leader, *others)
+        ids = {peer.id for peer in leader.voters}
+        # Two in bootstrap mode do not take each other in.
+        newcomers = tuple(
+            server.me
+            for server in self.servers.values()
+            if server.running and server.hears and server.raft_id not in ids and server not in others
+        )
+        if leader.old and leader.raft_id not in ids:
+            newcomers = (leader.me, *(peer for peer in newcomers if peer != leader.me))
+        leader.voters = (*leader.voters, *newcomers)
+        for server in self.servers.values():
+            if server.running and server.hears and server not in others:
                 server.voters, server.last, server.keys = leader.voters, leader.last, leader.keys
+                server.log_voters, server.replayed = leader.voters, True
 
     def _start(self, server: FakeServer) -> None:
         if server.running:
@@ -176,11 +247,20 @@ class FakeWorld:
             server.peers_json = None
         server.running, server.restarted = True, True
         server.starts += 1
+        server.took = server.override or server.expect
+        server.replayed = not server.old
+        if server.took == 1 and server.last is None:
+            server.voters, server.last = (server.me,), LogPosition(term=1, index=1)
+        elif server.took == 1 and server.unsteady and server.last is not None:
+            server.last = LogPosition(term=server.last.term + 1, index=server.last.index + 1)
         self._settle()
 
     def _stop(self, server: FakeServer) -> None:
         server.stops += server.running
-        server.running = False
+        server.deaf_starts = max(0, server.deaf_starts - server.running)
+        server.running, server.took, server.leads = False, 0, False
+        if server.name == self._led_by:
+            self._led_by = None
 
     # --- what people do behind our back
 
@@ -199,7 +279,10 @@ class FakeWorld:
     async def observe(self) -> ClusterObservation:
         """Look at every server."""
         return ClusterObservation(
-            cluster=self.cluster, taken_at_s=0.0, servers=tuple(self._view(s) for s in self.servers.values())
+            cluster=self.cluster,
+            taken_at_s=0.0,
+            servers=tuple(self._view(s) for s in self.servers.values()),
+            clients=tuple(ClientAgent(c.name, c.address, "the settings") for c in self.clients.values()),
         )
 
     def _view(self, server: FakeServer) -> ServerObservation:
@@ -214,10 +297,12 @@ class FakeWorld:
             unit_user="consul",
             data_dir="/var/lib/consul",
             node_id=server.node_id,
-            version="1.8.7",
+            version=server.version,
             raft_db_bytes=65536 if server.last else -1,
-            peers_info=server.peers_info,
-            peers_json=None if server.peers_json is None else "[...]",
+            peers_info=server.peers_info and not server.old,
+            peers_json=_live_file(server) if server.old else None if server.peers_json is None else "[...]",
+            override_by=server.override_by,
+            override=server.override,
             held_by=server.held_by,
             fenced_by=server.fenced_by,
             free_bytes=10**10,
@@ -226,22 +311,24 @@ class FakeWorld:
             last_run=server.last_run,
             receipts=_receipts_of(server),
         )
+        stored = StoredLog(
+            last=server.last,
+            term=server.last.term if server.last else 0,
+            configuration=server.log_voters if server.old else server.voters,
+        )
         if not server.running:
-            return ServerObservation(
-                name=server.name,
-                address=server.address,
-                host=host,
-                stored=StoredLog(
-                    last=server.last, term=server.last.term if server.last else 0, configuration=server.voters
-                ),
-            )
+            return ServerObservation(name=server.name, address=server.address, host=host, stored=stored)
         return ServerObservation(
-            name=server.name, address=server.address, host=host, agent=self._agent(server)
+            name=server.name,
+            address=server.address,
+            host=host,
+            agent=self._agent(server),
+            stored=stored if server.old and not server.voters else None,
         )
 
     def _agent(self, server: FakeServer) -> AgentView:
         leader = self.leader()
-        knows = leader is not None and server.node_id in {peer.id for peer in leader.voters}
+        knows = leader is not None and server.hears and server.raft_id in {p.id for p in leader.voters}
         stale = knows or (server.last is not None and not server.restarted)
         last = server.last or LogPosition(term=0, index=0)
         return AgentView(
@@ -250,9 +337,10 @@ class FakeWorld:
             names_itself_leader=leader is server,
             node_name=server.name,
             node_id=server.node_id,
-            version="1.8.7",
+            version=server.version,
             datacenter="dc1",
-            raft_protocol=3,
+            raft_protocol=0 if server.old else 3,
+            bootstrap_expect=server.took,
             raft_state="Leader" if leader is server else "Follower",
             term=last.term,
             last=last,
@@ -300,13 +388,25 @@ class FakeWorld:
                 | ConfigurationIs(server=name)
                 | IsVoter(server=name)
                 | LogIs(server=name)
+                | ExpectOverridden(server=name)
+                | OverrideAbsent(server=name)
+                | ExpectIs(server=name)
+                | LogEndsAlone(server=name)
+                | KnowsLeader(server=name)
             ):
-                server = self.servers[name]
+                server = self._agent_named(name)
                 if not server.reachable:
                     return Unknown(f"{name} is not reachable")
                 return self._check_server(check, server, run)
-            case LeaderElected(servers=names, at_least=at_least):
+            case (
+                LeaderElected(servers=names, at_least=at_least)
+                | LeaderStays(servers=names, at_least=at_least)
+            ):
                 return self._leader_elected(names, at_least)
+            case IsMember(server=name, servers=names):
+                return self._members_back((name,), 0, names)
+            case MembersBack(clients=clients, missing_at_most=most, servers=names):
+                return self._members_back(clients, most, names)
             case NoLeader(servers=names):
                 taken = any(leader.name in names for leader in self.leading() if leader.reachable)
                 return Fails("there is a leader") if taken else self._unseen(names) or Holds("no leader")
@@ -321,11 +421,22 @@ class FakeWorld:
                 leader = self.leader()
                 ids = {peer.id for peer in leader.voters} if leader is not None else set()
                 asked = [self.servers[n] for n in names]
-                if any(server.reachable and server.running and server.node_id in ids for server in asked):
+                if any(server.reachable and server.running and server.raft_id in ids for server in asked):
                     return Holds("a consistent read is answered")
                 return self._unseen(names) or Fails("no cluster leader")
             case _:
                 assert_never(check)
+
+    def _agent_named(self, name: ServerName) -> FakeServer:
+        return self.clients[name] if name in self.clients else self.servers[name]
+
+    def _members_back(
+        self, clients: tuple[ServerName, ...], most: int, names: tuple[ServerName, ...]
+    ) -> Fact:
+        if not any(leader.name in names for leader in self.leading() if leader.reachable):
+            return self._unseen(names) or Fails("there is no one leader to ask")
+        away = [n for n in clients if not (self.clients[n].running and self.clients[n].hears)]
+        return _fact(len(away) <= most, "members again", f"not alive: {', '.join(away)}")
 
     def _unseen(self, names: Iterable[ServerName]) -> Unknown | None:
         away = [name for name in names if not self.servers[name].reachable]
@@ -348,7 +459,7 @@ class FakeWorld:
             return Unknown("no host of the cluster answers, so nobody could see it alive")
         # Who runs is seen by every other one that runs, also where we cannot reach it.
         witnesses = [server for server in reached if server.running]
-        alive = any(s.running and s.node_id == node_id for s in self.servers.values() if witnesses)
+        alive = any(s.running and s.raft_id == node_id for s in self.servers.values() if witnesses)
         return Fails(f"{name} answers") if alive else Holds(f"{name} is silent")
 
     def _check_server(
@@ -364,7 +475,12 @@ class FakeWorld:
         | PeersFileAbsent
         | ConfigurationIs
         | IsVoter
-        | LogIs,
+        | LogIs
+        | ExpectOverridden
+        | OverrideAbsent
+        | ExpectIs
+        | LogEndsAlone
+        | KnowsLeader,
         server: FakeServer,
         run: RunId,
     ) -> Fact:
@@ -388,11 +504,11 @@ class FakeWorld:
             case SnapshotSaved():
                 return _fact(run in server.snapshots, "snapshot saved", f"no snapshot on {server.name}")
             case PeersFileIs(peers=peers):
-                return _fact(
-                    server.peers_json == peers, "peers.json is there", f"{server.name}: no such peers.json"
-                )
+                lies = server.voters if server.old else server.peers_json
+                return _fact(lies == peers, "peers.json is there", f"{server.name}: no such peers.json")
             case PeersFileAbsent():
-                return _fact(server.peers_json is None, "no peers.json", f"{server.name} has a peers.json")
+                none = not server.voters if server.old else server.peers_json is None
+                return _fact(none, "no peers.json", f"{server.name} has a peers.json")
             case ConfigurationIs(peers=peers):
                 want = {peer.id for peer in peers}
                 have = {peer.id for peer in server.voters}
@@ -406,12 +522,25 @@ class FakeWorld:
                     leader is not None
                     and leader.reachable
                     and server.running
-                    and server.node_id in {p.id for p in leader.voters}
+                    and server.raft_id in {p.id for p in leader.voters}
                 )
                 return _fact(good, f"{server.name} is a voter", f"{server.name} is no voter")
             case LogIs(node_id=node_id, last=last):
-                good = not server.running and server.node_id == node_id and server.last == last
+                good = not server.running and server.raft_id == node_id and server.last == last
                 return _fact(good, f"{server.name} ends at {last}", f"{server.name} ends at {server.last}")
+            case ExpectOverridden(expect=expect):
+                return _fact(server.override == expect, f"overridden with {expect}", "not overridden")
+            case OverrideAbsent():
+                return _fact(not server.override_by, "no override", f"overridden by {server.override_by}")
+            case ExpectIs(expect=expect):
+                good = server.running and server.took == expect
+                return _fact(good, f"expects {expect}", f"{server.name} expects {server.took}")
+            case LogEndsAlone(address=address):
+                good = not server.running and [peer.address for peer in server.log_voters] == [address]
+                return _fact(good, f"ends with {address} alone", f"{server.name} ends with other peers")
+            case KnowsLeader():
+                knows = server.running and bool(self._agent(server).leader_address)
+                return _fact(knows, f"{server.name} follows", f"error: {server.name} knows no leader")
             case _:
                 assert_never(check)
 
@@ -420,7 +549,7 @@ class FakeWorld:
         del timeout_s
         if isinstance(action, Observe):
             return ""
-        server = self.servers[action.server]
+        server = self._agent_named(action.server)
         if not server.reachable:
             raise HostUnreachable(f"{server.name} is not reachable; nothing was done")
         self.before_act(action, key)
@@ -485,10 +614,21 @@ class FakeWorld:
                 _need_stopped(server)
                 if server.held_by != run:
                     raise HostRefused(f"{server.name} is not held by this run; nothing was done")
-                server.peers_json, server.peers_info = peers, True
+                if server.old:
+                    server.voters = peers
+                else:
+                    server.peers_json, server.peers_info = peers, True
             case RemovePeers():
                 _need_stopped(server)
                 server.peers_json = None
+                server.voters = () if server.old else server.voters
+            case OverrideExpect(expect=expect):
+                _need_stopped(server)
+                if server.held_by != run:
+                    raise HostRefused(f"{server.name} is not held by this run; nothing was done")
+                server.override_by, server.override = run, expect
+            case RemoveOverride():
+                server.override_by, server.override = "", 0
             case JoinGossip() | Observe():
                 raise AssertionError("not an act of host.sh")
             case _:
@@ -498,7 +638,7 @@ class FakeWorld:
         """Whether the host says it was done."""
         if isinstance(action, Observe | JoinGossip):
             return Fails("leaves no receipt")
-        server = self.servers[action.server]
+        server = self._agent_named(action.server)
         if not server.reachable:
             return Unknown(f"{server.name} is not reachable")
         there = (key.run, key.step, key.attempt, key.direction) in server.receipts
@@ -534,6 +674,27 @@ def _receipts_of(server: FakeServer) -> tuple[str, ...]:
 
 def _freshness(server: FakeServer) -> tuple[int, int]:
     return (server.last.term, server.last.index) if server.last is not None else (0, 0)
+
+
+def _electorate(server: FakeServer) -> set[str]:
+    """Whose votes count for it; below 0.7 its own always does."""
+    ids = {peer.id for peer in server.voters if peer.voter}
+    return ids | {server.raft_id} if server.old else ids
+
+
+def _may_lead(server: FakeServer) -> bool:
+    """Below 0.7 nobody begins an election without another peer, unless it was told to expect itself alone."""
+    if server.last is None:
+        return False
+    if not server.old:
+        return True
+    if server.took == 1:
+        return not server.unsteady
+    return server.leads or len(_electorate(server)) > 1
+
+
+def _live_file(server: FakeServer) -> str:
+    return json.dumps([peer.address for peer in server.voters]) if server.voters else "null"
 
 
 def _refuse_impossible(servers: Iterable[FakeServer]) -> None:
@@ -585,3 +746,34 @@ def one_fenced() -> tuple[FakeServer, ...]:
     s3.running, s3.fenced_by, s3.last = False, "r0", LogPosition(term=2, index=33)
     s3.keys = frozenset({"first"})
     return s1, s2, s3
+
+
+def peers_emptied(*, running: bool = True) -> tuple[FakeServer, ...]:
+    """Three servers of 0.6.4 that left one after the other, s1 first, as captured: only s3 can lead alone."""
+    peer = {n: Peer(f"198.51.100.1{n}:8300", f"198.51.100.1{n}:8300", voter=True) for n in "123"}
+    told = {"1": (45, "23", {"first"}), "2": (47, "3", {"first", "last"}), "3": (47, "3", {"first", "last"})}
+    return tuple(
+        FakeServer(
+            name=ServerName(f"s{n}"),
+            address=f"198.51.100.1{n}",
+            node_id="",
+            version="0.6.4",
+            voters=(),
+            last=LogPosition(term=1, index=index),
+            keys=frozenset(keys),
+            log_voters=tuple(peer[other] for other in peers),
+            running=running,
+            restarted=True,
+            took=3 if running else 0,
+        )
+        for n, (index, peers, keys) in told.items()
+    )
+
+
+def never_bootstrapped(*, expect: int = 5) -> tuple[FakeServer, ...]:
+    """Three blank servers that wait for more than there are."""
+    servers = three_servers()
+    for server in servers:
+        server.voters, server.last, server.keys = (), None, frozenset()
+        server.expect = server.took = expect
+    return servers

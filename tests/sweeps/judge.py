@@ -61,7 +61,7 @@ def _recovered(stage: Stage) -> list[str]:
     if len(leaders) != 1:
         problems.append(f"recovered, with {len(leaders)} leaders")
     for server in stage.world.servers.values():
-        if server.running and "last" not in server.keys:
+        if stage.had_keys and server.running and "last" not in server.keys:
             problems.append(f"the last acknowledged key is not on {server.name}")
         if server.held_by and server.reachable:
             problems.append(f"recovered, and {server.name} is still held")
@@ -75,6 +75,8 @@ def _left(stage: Stage, state: RunState) -> list[str]:
     for server in stage.world.servers.values():
         if server.peers_json is not None and state.outcome is not None:
             problems.append(f"the run ended, and an unread peers.json lies on {server.name}")
+        if server.override_by and server.reachable and state.outcome is not None:
+            problems.append(f"the run ended, and bootstrap_expect is still overridden on {server.name}")
         problems += [
             f"{server.name} is {what}, and the journal does not say so"
             for what, kind in _shown(stage, server)

@@ -78,6 +78,8 @@ class Stage:
         self.world.in_act = self._in_act
         self.ran = {server.name for server in self.world.servers.values() if server.running}
         """Who ran in the beginning."""
+        self.had_keys = any(server.keys for server in self.world.servers.values())
+        """Whether there was anything to lose: a cluster that was never bootstrapped holds nothing."""
 
     def service(self, *, world: World, store: RunStore) -> RecoveryService:
         """The use cases over these ports."""

@@ -10,10 +10,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from recovery.model import ServerName
-from recovery.procedures import peers_json, readmit, start_stopped
+from recovery.procedures import found, leftovers, peers_json, readmit, staged, start_stopped
 from recovery.raftentry import LogPosition, Peer
 from tests.builders.runs import CLUSTER
-from tests.fakes.fake_world import FakeServer, FakeWorld, majority_replaced, one_fenced, three_servers
+from tests.fakes.fake_world import (
+    FakeServer,
+    FakeWorld,
+    majority_replaced,
+    never_bootstrapped,
+    one_fenced,
+    peers_emptied,
+    three_servers,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +73,20 @@ def newest_on_one() -> tuple[FakeServer, ...]:
     return servers
 
 
+def an_override_left() -> tuple[FakeServer, ...]:
+    """A healthy cluster; a run that ended badly left bootstrap_expect overridden on s3."""
+    servers = three_servers()
+    servers[2].override_by, servers[2].override = "r0", 1
+    return servers
+
+
+def first_to_leave_is_dead() -> tuple[FakeServer, ...]:
+    """Below 0.7 with emptied peers, and s1, whose log nobody needs, is gone."""
+    servers = peers_emptied()
+    servers[0].running = servers[0].reachable = False
+    return servers
+
+
 STORIES = (
     Story(start_stopped.NAME, "two of three stopped", two_of_three_stopped),
     Story(peers_json.NAME, "two of three replaced by blank machines", majority_replaced, lost=("s2", "s3")),
@@ -76,4 +98,8 @@ STORIES = (
         method=peers_json.NAME,
     ),
     Story(readmit.NAME, "one of three was left out and fenced", one_fenced, method=readmit.NAME, server="s3"),
+    Story(staged.NAME, "three left one after the other", peers_emptied),
+    Story(peers_json.NAME, "below 0.7, one server dead", first_to_leave_is_dead, lost=("s1",)),
+    Story(found.NAME, "three that expect five", never_bootstrapped),
+    Story(leftovers.NAME, "an override left behind", an_override_left),
 )

@@ -7,7 +7,6 @@ from recovery.diagnosis import (
     ElectionInProgress,
     Healthy,
     MajorityGone,
-    NotRecognised,
     OutOfSight,
     ServersStopped,
     Sight,
@@ -135,13 +134,6 @@ class TestWithoutLeader:
         """When no host answers, nothing is known, and nothing is claimed to be down."""
         seen = cluster(unreachable("s1"), unreachable("s2"), unreachable("s3"))
         assert isinstance(diagnose(seen), OutOfSight)
-
-    def test_no_data_anywhere_is_not_recognised_as_an_outage(self) -> None:
-        """Three reached servers without any log were never bootstrapped; no cure is guessed."""
-        seen = cluster(blank("s1"), blank("s2"), blank("s3"))
-        found = diagnose(seen)
-        assert isinstance(found, NotRecognised)
-        assert "never bootstrapped" in found.headline
 
     def test_the_freshest_configuration_decides_who_votes(self) -> None:
         """A staler server's older, larger peer set does not count."""

@@ -1,0 +1,139 @@
+"""How the checks of the staged bootstrap are answered: the override, who leads and stays, who is a member.
+
+Raises what `checks.answer` turns into Unknown: RecoveryError, AgentSilent, RaftLogUnreadable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, assert_never
+
+from recovery.adapters.asking import leaders_of, pulses, views_of
+from recovery.adapters.collect import Probe
+from recovery.model import AgentView, Fact, Fails, Holds, HostView, MemberStatus, ServerName, Unknown
+from recovery.plan import (
+    ExpectIs,
+    ExpectOverridden,
+    IsMember,
+    KnowsLeader,
+    LeaderStays,
+    LogEndsAlone,
+    MembersBack,
+    OverrideAbsent,
+)
+
+_SAMPLE_EVERY_S: Final = 0.5
+
+StagedCheck = (
+    ExpectOverridden
+    | OverrideAbsent
+    | ExpectIs
+    | LogEndsAlone
+    | LeaderStays
+    | KnowsLeader
+    | IsMember
+    | MembersBack
+)
+
+
+async def answer(probe: Probe, check: StagedCheck) -> Fact:
+    """Answer one of these checks now."""
+    match check:
+        case ExpectOverridden(server, expect):
+            return _overridden(await probe.hosts[server].look(), expect)
+        case OverrideAbsent(server):
+            by = (await probe.hosts[server].look()).override_by
+            return Fails(f"run {by} has overridden it") if by else Holds("nothing overrides bootstrap_expect")
+        case ExpectIs(server, expect):
+            return await _expect_is(probe, server, expect)
+        case LogEndsAlone(server, address):
+            return await _log_ends_alone(probe, server, address)
+        case LeaderStays():
+            return await _leader_stays(probe, check)
+        case KnowsLeader(server):
+            view = await probe.pulse(server)
+            known = view.leader_address
+            return Holds(f"it follows {known}") if known else Fails("error: it knows no leader")
+        case IsMember(server, servers):
+            return await _members_back(probe, (server,), 0, servers)
+        case MembersBack(clients, missing_at_most, servers):
+            return await _members_back(probe, clients, missing_at_most, servers)
+        case _:
+            assert_never(check)
+
+
+def _overridden(host: HostView, expect: int) -> Fact:
+    if host.override == expect:
+        return Holds(f"bootstrap_expect is overridden with {expect} by run {host.override_by}")
+    if host.override_by:
+        return Fails(f"the override of run {host.override_by} is not in force with {expect}")
+    return Fails("bootstrap_expect is not overridden")
+
+
+async def _expect_is(probe: Probe, server: ServerName, expect: int) -> Fact:
+    host = await probe.hosts[server].look()
+    if not host.running:
+        return Fails(f"the agent is stopped ({host.active_state})")
+    view = await probe.pulse(server)
+    if not view.node_name and view.withheld:
+        return Unknown("; ".join(view.withheld))
+    said = f"the agent says bootstrap_expect {view.bootstrap_expect}"
+    return Holds(said) if view.bootstrap_expect == expect else Fails(said)
+
+
+async def _log_ends_alone(probe: Probe, server: ServerName, address: str) -> Fact:
+    log = await probe.server_log(server)
+    peers = sorted(peer.address for peer in log.configuration.servers) if log.configuration else []
+    if peers == [address]:
+        return Holds(f"its own log ends with {address} as the only peer")
+    return Fails(f"its own log ends with the peers {', '.join(peers) or 'none'}")
+
+
+async def _leader_stays(probe: Probe, check: LeaderStays) -> Fact:
+    loop = asyncio.get_running_loop()
+    until_s = loop.time() + check.seconds
+    first: tuple[ServerName, int] | None = None
+    while True:
+        found = await pulses(probe, check.servers)
+        leaders = leaders_of(found)
+        if not leaders:
+            silent = [f"{name}: {view}" for name, view in found.items() if isinstance(view, str)]
+            if silent and first is None:
+                return Unknown("; ".join(silent))
+            return Fails(f"{first[0]} did not stay leader" if first else "no server names itself leader")
+        if len(leaders) > 1:
+            return Fails(f"{' and '.join(leaders)} name themselves leader at once")
+        view = views_of(found)[leaders[0]]
+        if first is not None and first != (leaders[0], view.term):
+            return Fails(f"{first[0]} did not stay leader: {leaders[0]} leads in term {view.term}")
+        first = (leaders[0], view.term)
+        if loop.time() >= until_s:
+            return _reaches(leaders[0], view, check)
+        await asyncio.sleep(_SAMPLE_EVERY_S)
+
+
+def _reaches(leader: ServerName, view: AgentView, check: LeaderStays) -> Fact:
+    # By index: a leader writes in a term of its own.
+    index = view.last.index if view.last is not None else 0
+    if check.at_least is not None and index < check.at_least.index:
+        return Fails(f"{leader} leads, but its log ends at index {index}, before {check.at_least.index}")
+    return Holds(f"{leader} has been leader for {check.seconds} s, its log ends at index {index}")
+
+
+async def _members_back(
+    probe: Probe, clients: tuple[ServerName, ...], missing_at_most: int, servers: tuple[ServerName, ...]
+) -> Fact:
+    found = await pulses(probe, servers)
+    leaders = leaders_of(found)
+    if len(leaders) != 1:
+        silent = [f"{name}: {view}" for name, view in found.items() if isinstance(view, str)]
+        return (
+            Unknown("; ".join(silent)) if silent and not leaders else Fails("there is no one leader to ask")
+        )
+    members = views_of(found)[leaders[0]].members
+    alive = {member.name for member in members if member.status is MemberStatus.ALIVE}
+    missing = [name for name in clients if name not in alive]
+    if len(missing) <= missing_at_most:
+        said = f"{len(clients) - len(missing)} of {len(clients)} alive in the members of {leaders[0]}"
+        return Holds(f"{said}, missing: {', '.join(missing)}" if missing else said)
+    return Fails(f"{leaders[0]} does not see alive: {', '.join(missing)}")

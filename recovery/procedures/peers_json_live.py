@@ -1,0 +1,295 @@
+"""peers.json as it was before 0.7: the live peer set, an array of "ip:port", the same on all servers there.
+
+Nothing is consumed and no log line tells that it was read: the proof is the number of peers and the leader
+(measured on 0.6.4: 5 of 5 good with all three servers). What can undo it is the log: the file is read first,
+and once a leader has committed, the peer sets in its log are replayed (Consul 0.x, outage recovery guide).
+So a server that is not in the last of these sets leads for a moment only, and a set whose quorum is not
+there cannot be cured by a file at all: that is refused. The order is that of peers.json from 0.7 on: exactly
+a quorum that contains the freshest, a leader that stays, then the rest, blank servers last.
+"""
+
+from __future__ import annotations
+
+from recovery.diagnosis import PeersEmptied
+from recovery.diagnosis.survey import blank, host_of, position, raft_address
+from recovery.model import ClusterObservation, ServerName, ServerObservation
+from recovery.plan import (
+    SCHEMA,
+    AgentHeld,
+    AgentRunning,
+    AgentStopped,
+    CannotUndo,
+    Check,
+    Claim,
+    ConfigurationIs,
+    IsVoter,
+    LeaderElected,
+    NoLeader,
+    NothingToUndo,
+    Observe,
+    OneHistory,
+    PeersFileAbsent,
+    PeersFileIs,
+    Plan,
+    PlanReport,
+    Proposal,
+    Refusal,
+    RemovePeers,
+    Risk,
+    Silent,
+    StartAgent,
+    StateArchived,
+    Step,
+    StepId,
+    Undo,
+    WritePeers,
+)
+from recovery.procedures import old_logs, parts
+from recovery.procedures.clients import client_steps
+from recovery.procedures.ranking import ranking
+from recovery.raftentry import LogPosition, Peer
+
+NAME = "peers-json"
+"""The same word as from 0.7 on: what is written follows from the version."""
+RAFT_PROTOCOL = 0
+
+
+def build(
+    observation: ClusterObservation,
+    diagnosis: PeersEmptied,
+    lost: tuple[ServerName, ...],
+    *,
+    because: tuple[str, ...] = (),
+) -> Proposal | Refusal:
+    """Plan it, or say what stands against it; ``because`` is why the staged bootstrap cannot be."""
+    ranked = old_logs.holders(observation, diagnosis)
+    claimed = old_logs.claimed(observation, lost)
+    problems = _problems(observation, ranked, claimed)
+    if problems:
+        silent = [server.name for server in observation.servers if not server.reached]
+        return Refusal(
+            procedure=NAME,
+            reasons=(*because, *problems),
+            next_step="Bring them back, or, only if they are gone for good: "
+            f"`/consul recover {observation.cluster} --lost {','.join(silent)}`."
+            if any(server not in claimed for server in observation.servers if not server.reached)
+            else "Nothing was done. Mend what is named above, then ask again.",
+        )
+    claims = old_logs.claims_of(claimed, observation)
+    findings = tuple(f"No staged bootstrap: {reason}" for reason in because)
+    return Proposal(
+        _plan(observation, ranked, claims), PlanReport(ranking=ranking(observation), findings=findings)
+    )
+
+
+def _problems(
+    observation: ClusterObservation, ranked: list[ServerObservation], claimed: list[ServerObservation]
+) -> tuple[str, ...]:
+    problems = [
+        f"{server.name}: host not reachable ({server.host_problem or 'no answer'}), and not claimed as gone."
+        for server in observation.servers
+        if not server.reached and server not in claimed
+    ]
+    problems += old_logs.unknown_logs(ranked)
+    gone = {server.name for server in claimed}
+    problems += [line for line in old_logs.strangers(observation) if not any(name in line for name in gone)]
+    if problems:
+        return tuple(problems)
+    return _undone_by_log(observation, ranked)
+
+
+def _undone_by_log(observation: ClusterObservation, ranked: list[ServerObservation]) -> tuple[str, ...]:
+    """What the freshest log would make of any file, once it is replayed."""
+    wanted = old_logs.replayed(ranked[0])
+    if wanted is None:
+        return ()
+    here = {raft_address(server, observation) for server in ranked}
+    best = {raft_address(server, observation) for server in old_logs.freshest(ranked)}
+    listed = ", ".join(sorted(wanted))
+    if not best & wanted:
+        reason = (
+            f"The freshest log ends with the peers {listed}, and none of the servers with that log is one of them: "
+            "whatever peers.json says, each would replay its own removal and step down for good. Only a server of "
+            "that set with its data can lead."
+        )
+        return (reason,)
+    if len(here & wanted) < len(wanted) // 2 + 1:
+        reason = (
+            f"The freshest log ends with the peers {listed}, and of these too few are there: the log would undo "
+            "whatever peers.json says, and wait for them."
+        )
+        return (reason,)
+    return ()
+
+
+def _in_order(observation: ClusterObservation, ranked: list[ServerObservation]) -> list[ServerObservation]:
+    """The freshest that can stay leader first, then who its log needs for a quorum, then the rest by log."""
+    wanted = old_logs.replayed(ranked[0])
+    if wanted is None:
+        return ranked
+    members = [server for server in ranked if raft_address(server, observation) in wanted]
+    needed = members[: len(wanted) // 2 + 1]
+    return [*needed, *(server for server in ranked if server not in needed)]
+
+
+def _plan(
+    observation: ClusterObservation, ranked: list[ServerObservation], claims: tuple[Claim, ...]
+) -> Plan:
+    ordered = _in_order(observation, ranked)
+    names = tuple(server.name for server in ordered)
+    newest = position(ordered[0])
+    here = {raft_address(server, observation) for server in ordered}
+    # What the log would bring back anyway is listed too: it counts for the quorum from the start.
+    back = (old_logs.replayed(ordered[0]) or frozenset()) - here
+    addresses = here | back
+    peers = tuple(Peer(address, address, voter=True) for address in sorted(addresses))
+    blanks = tuple(server.name for server in observation.servers if server.reached and blank(server))
+    everyone = (*names, *blanks)
+    quorum = len(peers) // 2 + 1
+    first, rest = names[:quorum], names[quorum:]
+    quiet: tuple[Check, ...] = (
+        NoLeader(everyone),
+        *(Silent(claim.server, claim.node_id, claim.address) for claim in claims),
+    )
+    steps: list[Step] = []
+    steps += [parts.hold(name, before=quiet) for name in everyone]
+    steps += [parts.stop(name) for name in everyone]
+    steps += [parts.archive(name) for name in names]
+    steps += [_write(name, peers, everyone) for name in sorted(names)]
+    down: tuple[Check, ...] = tuple(AgentStopped(name) for name in everyone if name not in first)
+    steps += [
+        _start(
+            name,
+            together="start-quorum",
+            before=(PeersFileIs(name, peers), AgentHeld(name), *down),
+            after=(AgentRunning(name),),
+        )
+        for name in first
+    ]
+    steps.append(
+        parts.leader_stays(first, at_least=newest, rollback=NothingToUndo("only looks")),
+    )
+    led: tuple[Check, ...] = (LeaderElected(names, newest),)
+    steps += [
+        _start(
+            name,
+            together="start-rest",
+            before=(PeersFileIs(name, peers), *led),
+            after=(AgentRunning(name), IsVoter(name)),
+        )
+        for name in rest
+    ]
+    steps += [_knows_peers(name, peers) for name in names]
+    gossip = tuple(host_of(raft_address(server, observation)) for server in ordered)
+    for name in blanks:
+        steps.append(parts.start_again(name, together="", before=led))
+        steps.append(parts.join(name, gossip))
+    steps.append(parts.verify(everyone))
+    steps += client_steps(observation.clients, everyone)
+    assumptions: list[Check] = [
+        *old_logs.log_assumptions([*ordered, *(observation.server(name) for name in blanks)], observation)
+    ]
+    if len(ordered) > 1:
+        assumptions.append(OneHistory(names[0], names[1:]))
+    assumptions += [Silent(claim.server, claim.node_id, claim.address) for claim in claims]
+    return Plan(
+        schema=SCHEMA,
+        procedure=NAME,
+        cluster=observation.cluster,
+        summary=f"Write the same peers.json, as it was before 0.7, on {_and(names)}, and start first "
+        f"{_and(first)}: {names[0]} has the freshest log.",
+        claims=claims,
+        assumptions=tuple(assumptions),
+        warnings=_warnings(observation, ordered, newest, claims, back),
+        steps=tuple(steps),
+    )
+
+
+def _write(name: ServerName, peers: tuple[Peer, ...], everyone: tuple[ServerName, ...]) -> Step:
+    return Step(
+        id=StepId(f"write-peers-{name}"),
+        title=f"Write peers.json with {len(peers)} peer{'' if len(peers) == 1 else 's'} on {name}",
+        risk=Risk.IRREVERSIBLE,
+        targets=(name,),
+        before=(*(AgentStopped(other) for other in everyone), AgentHeld(name), StateArchived(name)),
+        action=WritePeers(name, peers, RAFT_PROTOCOL),
+        after=(PeersFileIs(name, peers),),
+        # Without the file a server has no peers, which is what `null` says too.
+        rollback=Undo(RemovePeers(name), (PeersFileAbsent(name),), on_abort=True),
+        together="write-peers",
+        timeout_s=parts.STOP_S,
+    )
+
+
+def _start(name: ServerName, *, together: str, before: tuple[Check, ...], after: tuple[Check, ...]) -> Step:
+    return Step(
+        id=StepId(f"start-{name}"),
+        title=f"Start {name} with these peers",
+        risk=Risk.IRREVERSIBLE,
+        targets=(name,),
+        before=before,
+        action=StartAgent(name),
+        after=after,
+        rollback=CannotUndo("it may vote and take entries; only the archive holds the old state"),
+        together=together,
+        timeout_s=parts.START_S,
+    )
+
+
+def _knows_peers(name: ServerName, peers: tuple[Peer, ...]) -> Step:
+    return Step(
+        id=StepId(f"peers-{name}"),
+        title=f"Wait until {name} knows all {len(peers)} peers",
+        risk=Risk.READ_ONLY,
+        targets=(name,),
+        before=(),
+        action=Observe(),
+        after=(IsVoter(name), ConfigurationIs(name, peers)),
+        rollback=NothingToUndo("only looks"),
+        together="peers",
+        timeout_s=parts.VOTER_S,
+    )
+
+
+def _warnings(
+    observation: ClusterObservation,
+    ordered: list[ServerObservation],
+    newest: LogPosition | None,
+    claims: tuple[Claim, ...],
+    back: frozenset[str],
+) -> tuple[str, ...]:
+    warnings: list[str] = []
+    if len(ordered) <= len(observation.servers) // 2:
+        warnings.append(
+            f"Newer writes may be lost: only {len(ordered)} of {len(observation.servers)} servers could be ranked, "
+            "so what only the lost servers held is gone."
+        )
+    warnings.append(
+        "Writes that were never acknowledged may appear: the new leader commits every entry of its log."
+    )
+    for server in ordered[1:]:
+        place = position(server)
+        if place is not None and newest is not None and place != newest:
+            warnings.append(
+                f"{server.name} ends at term {place.term}, index {place.index}, the freshest at term {newest.term}, "
+                f"index {newest.index}: what {server.name} holds beside the freshest's history is dropped."
+            )
+    for claim in claims:
+        stays = "its address stays a peer, because the log says so; " if claim.address in back else ""
+        warnings.append(
+            f"{claim.server} ({claim.address}): {stays}if this server ever comes back, wipe its raft directory first."
+        )
+    warnings += [
+        f"The log names {address} as a peer, which is no server of the settings: remove it once there is a leader."
+        for address in sorted(back - {claim.address for claim in claims})
+    ]
+    warnings += [
+        f"{server.name} has no data and joins as a new server at the end."
+        for server in observation.servers
+        if server.reached and blank(server)
+    ]
+    return tuple(warnings)
+
+
+def _and(names: tuple[ServerName, ...]) -> str:
+    return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else "".join(names)

@@ -1,0 +1,184 @@
+"""The staged bootstrap: servers below 0.7 whose peers.json was emptied by a graceful stop.
+
+The old playbook set bootstrap_expect to 1 on all and started all: on real 0.6.4 that made two leaders in 2
+of 7 trials, and the stalest log the leader in 4. Here one server alone gets it: among the freshest the one
+whose own log ends with itself as the only peer. Measured on 0.6.4: 4 of 4 good that way; one that finds its
+own removal in its log steps down for good. The stages stay: stop, rank, one alone, a leader that stays, the
+rest, sort into leader, follower and error, restart what has to be, the override off, the clients.
+"""
+
+from __future__ import annotations
+
+from recovery.diagnosis import PeersEmptied
+from recovery.diagnosis.survey import blank, host_of, position, raft_address
+from recovery.model import ClusterObservation, ServerName, ServerObservation
+from recovery.plan import (
+    SCHEMA,
+    AgentHeld,
+    AgentStopped,
+    CannotUndo,
+    Check,
+    IsVoter,
+    LeaderElected,
+    LogEndsAlone,
+    NoLeader,
+    OneHistory,
+    OverrideAbsent,
+    Plan,
+    PlanReport,
+    Proposal,
+    Refusal,
+    StateArchived,
+    Step,
+)
+from recovery.procedures import old_logs, parts, sorting
+from recovery.procedures.clients import client_steps
+from recovery.procedures.ranking import ranking
+from recovery.raftentry import LogPosition
+
+NAME = "staged"
+INSTEAD = "peers-json"
+LEADER_ALONE_S = 45
+"""Alone it needs nobody's vote: measured under 3 s on 0.6.4."""
+
+
+def build(
+    observation: ClusterObservation, diagnosis: PeersEmptied, lost: tuple[ServerName, ...]
+) -> Proposal | Refusal:
+    """Plan the stages, or say why no server can lead alone here."""
+    ranked = old_logs.holders(observation, diagnosis)
+    problems = _problems(observation, diagnosis, ranked, lost)
+    if problems:
+        return Refusal(
+            procedure=NAME,
+            reasons=problems,
+            next_step=f"`/consul recover {observation.cluster} --method {INSTEAD}` writes peers.json as it was "
+            "before 0.7 instead, where that can heal.",
+        )
+    chosen = next(s for s in old_logs.freshest(ranked) if old_logs.can_lead_alone(s, observation))
+    return Proposal(_plan(observation, ranked, chosen), PlanReport(ranking=ranking(observation)))
+
+
+def _problems(
+    observation: ClusterObservation,
+    diagnosis: PeersEmptied,
+    ranked: list[ServerObservation],
+    lost: tuple[ServerName, ...],
+) -> tuple[str, ...]:
+    problems = [
+        f"{name} is not reachable: the staged bootstrap needs every server there, because its log may be the "
+        "freshest."
+        for name in diagnosis.unseen
+    ]
+    if lost:
+        problems.append("Servers are claimed as gone for good, so not every server is there.")
+    problems += old_logs.unknown_logs(ranked)
+    problems += old_logs.strangers(observation)
+    if problems:
+        return tuple(problems)
+    best = old_logs.freshest(ranked)
+    if any(old_logs.can_lead_alone(server, observation) for server in best):
+        return ()
+    return tuple(
+        f"{server.name} has the freshest log, but its last peer set is {_set(server)}: it could not lead alone, "
+        "only the last one to leave can."
+        for server in best
+    )
+
+
+def _set(server: ServerObservation) -> str:
+    peers = server.stored.configuration if server.stored is not None else ()
+    return ", ".join(sorted(peer.address for peer in peers)) or "empty"
+
+
+def _plan(
+    observation: ClusterObservation, ranked: list[ServerObservation], chosen: ServerObservation
+) -> Plan:
+    alone = chosen.name
+    newest = position(chosen)
+    rest = tuple(server.name for server in ranked if server.name != alone)
+    blanks = tuple(server.name for server in observation.servers if blank(server))
+    everyone = (alone, *rest, *blanks)
+    leads = LeaderElected((alone,), newest)
+    gossip = (host_of(raft_address(chosen, observation)),)
+    steps: list[Step] = []
+    steps += [parts.hold(name, before=(NoLeader(everyone),)) for name in everyone]
+    steps += [parts.stop(name) for name in everyone]
+    steps += [parts.archive(name) for name in (alone, *rest)]
+    down: tuple[Check, ...] = tuple(AgentStopped(name) for name in everyone)
+    steps.append(
+        parts.override_one(alone, before=(*down, AgentHeld(alone), StateArchived(alone))),
+    )
+    steps.append(
+        parts.start_alone(alone, before=tuple(AgentStopped(name) for name in everyone if name != alone))
+    )
+    steps.append(
+        parts.leader_stays(
+            (alone,),
+            at_least=newest,
+            rollback=CannotUndo("it leads: what the others hold beside its log is given up"),
+            timeout_s=LEADER_ALONE_S,
+            otherwise=INSTEAD,
+        )
+    )
+    follow: tuple[Check, ...] = (leads,)
+    steps += [sorting.start_follower(name, before=(*follow, OverrideAbsent(name))) for name in rest]
+    steps += sorting.sort(rest, leader=alone, gossip=gossip)
+    steps += sorting.restart_errors(rest, before=follow)
+    steps += sorting.restart_followers(rest, before=follow)
+    # A blank one that sees no leader could found a cluster with others like it: last, one by one, with a leader.
+    for name in blanks:
+        steps.append(sorting.start_blank(name, before=(*follow, OverrideAbsent(name))))
+        steps.append(parts.join(name, gossip))
+    others = (*rest, *blanks)
+    steps.append(parts.override_off(alone, before=tuple(IsVoter(name) for name in others)))
+    steps += parts.restart_leader(alone, others, at_least=newest)
+    steps.append(parts.verify(everyone))
+    steps += client_steps(observation.clients, everyone)
+    assumptions: list[Check] = [
+        *old_logs.log_assumptions([*ranked, *(observation.server(name) for name in blanks)], observation),
+        LogEndsAlone(alone, raft_address(chosen, observation)),
+    ]
+    if rest:
+        assumptions.append(OneHistory(alone, rest))
+    return Plan(
+        schema=SCHEMA,
+        procedure=NAME,
+        cluster=observation.cluster,
+        summary=f"Staged bootstrap: {alone} leads alone at first (it has the freshest log and was the last to leave), "
+        f"then {_and(others)} follow{'s' if len(others) == 1 else ''}."
+        if others
+        else f"Staged bootstrap: {alone} leads alone.",
+        claims=(),
+        assumptions=tuple(assumptions),
+        warnings=_warnings(ranked, chosen, blanks, newest),
+        steps=tuple(steps),
+    )
+
+
+def _warnings(
+    ranked: list[ServerObservation],
+    chosen: ServerObservation,
+    blanks: tuple[ServerName, ...],
+    newest: LogPosition | None,
+) -> tuple[str, ...]:
+    warnings = [
+        "Writes that were never acknowledged may appear: the new leader commits every entry of its log."
+    ]
+    for server in ranked:
+        place = position(server)
+        if server.name != chosen.name and place is not None and newest is not None and place != newest:
+            warnings.append(
+                f"{server.name} ends at term {place.term}, index {place.index}, the freshest at term {newest.term}, "
+                f"index {newest.index}: what {server.name} holds beside the freshest's history is dropped."
+            )
+    warnings.append(
+        f"If {chosen.name} does not stay leader, its override is taken off, it is stopped, and a plan with peers.json "
+        "as it was before 0.7 is shown instead."
+    )
+    warnings += [f"{name} has no data and joins as a new server at the end." for name in blanks]
+    return tuple(warnings)
+
+
+def _and(names: tuple[ServerName, ...]) -> str:
+    return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else "".join(names)
