@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import socket
 import time
@@ -201,24 +202,25 @@ def _world(settings: Settings, cluster: ClusterSettings, pool: SshPool, store: R
             token=consul_api.Secret(management.reveal()) if management is not None else None,
             recovery_token=consul_api.Secret(recovery.reveal()) if recovery is not None else None,
         ),
-        clients=_clients(cluster, store),
+        clients=_clients(settings, cluster, store),
     )
 
 
-def _clients(cluster: ClusterSettings, store: RedisStore | None) -> ClientAgents:
+def _clients(settings: Settings, cluster: ClusterSettings, store: RedisStore | None) -> ClientAgents:
     named = cluster.client_inventory
+    # The inventory program is somebody else's: what it may need from the environment is not our secrets.
+    known = secrets_of(settings)
+    environ = {name: value for name, value in os.environ.items() if value.strip() not in known}
 
     async def recall() -> Membership:
         return membership.decode(await store.recall(cluster.name, membership.MEMO)) if store else NOBODY
 
-    return ClientAgents(
-        cluster.servers,
-        settings=cluster.clients,
-        inventory=AnsibleInventory(named.path, group=named.group, timeout_s=named.timeout_s)
-        if named
-        else None,
-        recall=recall,
-    )
+    inventory = None
+    if named is not None:
+        inventory = AnsibleInventory(
+            named.path, group=named.group, timeout_s=named.timeout_s, environ=environ
+        )
+    return ClientAgents(cluster.servers, settings=cluster.clients, inventory=inventory, recall=recall)
 
 
 def rules_of(settings: Settings, *, teams: frozenset[str] = frozenset()) -> Rules:

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,8 +25,10 @@ _YAML_ENDINGS: Final = frozenset({".yaml", ".yml", ".json"})
 class AnsibleInventory:
     """One group of one inventory."""
 
-    def __init__(self, path: Path, *, group: str, timeout_s: float) -> None:
+    def __init__(self, path: Path, *, group: str, timeout_s: float, environ: Mapping[str, str]) -> None:
+        """Make it; ``environ`` is what the program gets: a failing one may print all of it."""
         self._path = path
+        self._environ = environ
         self._group = group
         self._timeout_s = timeout_s
 
@@ -78,6 +81,7 @@ class AnsibleInventory:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            env=self._environ,
             # A group of its own: what it has started is ended with it.
             start_new_session=True,
         )

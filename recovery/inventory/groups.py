@@ -61,6 +61,14 @@ def hosts_of(inventory: Inventory, group: str) -> tuple[str, ...]:
         # As Ansible has it: every host is in "all", whether a group of that name is written down or not.
         named = (host for each in inventory.groups.values() for host in each.hosts)
         return tuple(dict.fromkeys((*named, *inventory.variables)))
+    if group == UNGROUPED:
+        grouped = {
+            host
+            for name, each in inventory.groups.items()
+            if name not in {ALL, UNGROUPED}
+            for host in each.hosts
+        }
+        return tuple(host for host in hosts_of(inventory, ALL) if host not in grouped)
     if group not in inventory.groups:
         raise InventoryProblem(f"has no group {group}{_meant(group, inventory.groups)}")
     hosts: dict[str, None] = {}

@@ -20,7 +20,7 @@ C1 = InventoryHost("c1", "192.0.2.1")
 
 def inventory(path: Path, *, timeout_s: float = 10.0) -> AnsibleInventory:
     """The group consul of it."""
-    return AnsibleInventory(path, group="consul", timeout_s=timeout_s)
+    return AnsibleInventory(path, group="consul", timeout_s=timeout_s, environ={"PATH": os.environ["PATH"]})
 
 
 def program(path: Path, body: str) -> Path:
