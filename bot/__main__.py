@@ -12,6 +12,7 @@ import contextlib
 import os
 import signal
 import sys
+from typing import Any
 
 import aiohttp
 import structlog
@@ -128,17 +129,27 @@ async def serve(settings: Settings) -> None:
         finally:
             log.info("stopping")
             # First the ears: what Slack sends from now on goes to another process.
-            front.cancel()
-            looking.cancel()
-            await asyncio.gather(front, looking, return_exceptions=True)
+            await _end(front, looking)
             await tasks.drain(timeout_s=ANSWERS_S)
             supervisor.drain()
             await asyncio.wait({driving}, timeout=DRAIN_S)
             # An act under way on a host ends there by itself; its outcome is asked for by the next driver.
-            driving.cancel()
-            stopping.cancel()
-            await asyncio.gather(driving, stopping, return_exceptions=True)
+            await _end(driving, stopping)
             await notifier.close(timeout_s=1.0)
+
+
+async def _end(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel until they have ended: once is not enough.
+
+    Before Python 3.12 asyncio.wait_for, which redis-py sends with, loses a cancellation that arrives together with
+    its result (https://github.com/python/cpython/issues/86296); a task that then waits would wait for ever.
+    """
+    waiting: set[asyncio.Task[Any]] = set(tasks)
+    while waiting:
+        for task in waiting:
+            task.cancel()
+        _, waiting = await asyncio.wait(waiting, timeout=1.0)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _check_store(core: Core) -> None:

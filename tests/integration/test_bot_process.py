@@ -51,6 +51,7 @@ clusters:
   dc1:
     channel: C0OPS
     servers: [{{name: s1, address: 127.0.0.9}}, {{name: s2, address: 127.0.0.10}}]
+    client_inventory: {{path: {folder}/missing, group: consul}}
 """
     )
     return path
@@ -63,6 +64,18 @@ async def start(path: Path) -> asyncio.subprocess.Process:
     )
 
 
+async def log_until(process: asyncio.subprocess.Process, event: str) -> bytes:
+    """Read its log up to the line with this event, and give what was read."""
+    assert process.stderr is not None
+    read = b""
+    async with asyncio.timeout(30):
+        while event.encode() not in read:
+            line = await process.stderr.readline()
+            assert line, f"the log ended without {event}: {read.decode()}"
+            read += line
+    return read
+
+
 async def test_it_serves_until_it_is_told_to_stop(
     slack: LocalSlack, redis_socket: Path, tmp_path: Path
 ) -> None:
@@ -72,9 +85,12 @@ async def test_it_serves_until_it_is_told_to_stop(
     delivery = await slack.slash("/consul status")
     assert delivery.acked
     await slack.wait_message(lambda m: "cannot tell" in m.text, timeout_s=30)
+    # It looks at the cluster by itself too, and that look sees that the inventory is not there.
+    before = await log_until(process, "client agents may be missing")
     process.send_signal(signal.SIGTERM)
-    _, log = await process.communicate()
+    _, rest = await process.communicate()
     assert process.returncode == 0
+    log = before + rest
     lines = log.decode().splitlines()
     events = [json.loads(line)["event"] for line in lines]
     assert "started" in events
