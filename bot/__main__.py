@@ -40,6 +40,7 @@ ANSWERS_S = 5.0
 DRAIN_S = 20.0
 """For the step under way. Together below the 30 s that Kubernetes gives before it kills."""
 SLACK_AGAIN_S = 5.0
+RECENT_RUNS = 5
 _TOKEN_FAULTS = frozenset(
     {
         "invalid_auth",
@@ -186,6 +187,7 @@ async def _slack(
         clock=core.clock,
         nudge=supervisor.nudge,
     )
+    await _catch_up(core, notifier)
     app = build_app(client, token=token, identity=identity, handlers=handlers)
     await Sockets(
         app,
@@ -193,6 +195,18 @@ async def _slack(
         clock=core.clock,
         on_loopback=on_loopback(slack.api_url),
     ).serve()
+
+
+async def _catch_up(core: Core, notifier: SlackNotifier) -> None:
+    """Tell in Slack what ended while it was away and the process that drove it is gone."""
+    for cluster in core.service.clusters:
+        try:
+            views = await core.service.runs(cluster, limit=RECENT_RUNS)
+        except RecoveryError as problem:
+            log.warning("runs that were not told are not known", cluster=cluster, problem=str(problem))
+            continue
+        for view in views:
+            await notifier.catch_up(view)
 
 
 async def _identity(client: AsyncWebClient, slack: SlackSettings) -> Identity:

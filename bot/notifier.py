@@ -37,7 +37,8 @@ PATIENCE_S = 30.0
 """Where Slack says no (not invited), it is asked again after this long."""
 CLAIM_S = 20.0
 """Whoever claimed a run's card and has not said where it is by then, has died."""
-GIVE_UP_AFTER_END_S = 600.0
+GIVE_UP_AFTER_END_S = 86400.0
+"""Slack may be away for hours: the card is redrawn when it is back. Asking costs a call in half a minute."""
 
 log = structlog.get_logger()
 
@@ -133,6 +134,18 @@ class SlackNotifier:
         track.urgent.set()
         track.news.set()
 
+    async def catch_up(self, view: RunView) -> None:
+        """Show a run that ended while nobody could tell it: its process died before Slack was back."""
+        if view.state.outcome is None or self._clock.now_s() - view.state.ended_s > GIVE_UP_AFTER_END_S:
+            return
+        try:
+            card = await self._recall(view.cluster, view.run)
+        except RecoveryError as problem:
+            log.warning("whether a run was told is not known", run=view.run, problem=str(problem))
+            return
+        if card is None or not card.ended:
+            await self.show(view.cluster, view.run, view.state, view.events)
+
     def _track(self, view: RunView) -> _Track:
         track = self._tracks.get(view.run)
         if track is None:
@@ -172,7 +185,7 @@ class SlackNotifier:
             cut_short = True
             try:
                 view = await self._newest(track)
-                if view.state.owner not in {"", self._owner}:
+                if view.state.outcome is None and view.state.owner not in {"", self._owner}:
                     # Its driver has seen it in the journal and tells it.
                     break
                 await self._tell(track, view)

@@ -69,6 +69,7 @@ class LocalSlack(Desk):
         self.ack_timeout_s = ack_timeout_s
         self.files: dict[str, bytes] = {}
         self._listening = list(sockets) or [_loopback(port)]
+        self._down: list[tuple[str, int]] = []
         addresses = [_address(listening) for listening in self._listening]
         self._base = f"http://{addresses[-1]}"
         self.api_url = f"{self._base}/api/"
@@ -116,12 +117,34 @@ class LocalSlack(Desk):
         app.router.add_post("/upload/{file}", self._upload)
         app.add_routes(self._page.routes())
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+        self._sites: list[web.SockSite] = []
 
     async def __aenter__(self) -> Self:
         await self._runner.setup()
-        for listening in self._listening:
-            await web.SockSite(self._runner, listening).start()
+        await self._listen()
         return self
+
+    async def _listen(self) -> None:
+        self._sites = [web.SockSite(self._runner, listening) for listening in self._listening]
+        for site in self._sites:
+            await site.start()
+
+    async def go_down(self) -> None:
+        """Be gone: every connection is cut and new ones are refused. What was said stays."""
+        addresses = [listening.getsockname() for listening in self._listening]
+        for site in self._sites:
+            await site.stop()
+        await self._page.close()
+        await self.sockets.close()
+        if self._runner.server is not None:
+            await self._runner.server.shutdown(0.1)
+        self._down = addresses
+
+    async def come_back(self) -> None:
+        """Listen at the same addresses again, in the network of whoever calls this."""
+        self._listening = [_loopback(port) for _, port in self._down]
+        self._down = []
+        await self._listen()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

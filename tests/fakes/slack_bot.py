@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 from slack_bolt.adapter.socket_mode.async_handler import AsyncSocketModeHandler
@@ -79,6 +79,12 @@ class Bot:
             lambda m: m.metadata is not None and m.thread_ts is None and text in self.slack.plain_text(m),
             timeout_s=timeout_s,
         )
+
+    @contextlib.asynccontextmanager
+    async def until(self, *, timeout_s: float = 20.0) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+        """Look again and again, without Slack; TimeoutError after this long."""
+        async with asyncio.timeout(timeout_s):
+            yield lambda: asyncio.sleep(0.02)
 
     async def wait_whisper(self, user: str, text: str) -> str:
         """Wait until only this person is told this; everything that the message says."""

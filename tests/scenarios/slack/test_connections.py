@@ -80,3 +80,16 @@ async def test_it_comes_back_from_an_address_whose_ticket_has_expired(slack: Loc
         slack.sockets.expire_tickets()
         await slack.wait_connected(2, timeout_s=30)
         assert (await slack.slash("/consul x")).acked
+
+
+async def test_it_comes_back_when_slack_itself_was_gone(slack: LocalSlack) -> None:
+    """Cut off and refused for a while: both connections are there again once Slack is, and commands are answered."""
+    async with sockets(slack) as watched:
+        await slack.wait_connected(2)
+        await slack.go_down()
+        async with asyncio.timeout(20):
+            while await watched.connected():
+                await asyncio.sleep(0.02)
+        await slack.come_back()
+        await slack.wait_connected(2, timeout_s=30)
+        assert (await slack.slash("/consul x")).acked
