@@ -18,50 +18,76 @@ from bot.thread import question
 from bot.wiring import Core, mentions_of
 from bot.wording import Phase, phase
 from recovery.errors import LeaseLost, RecoveryError
-from recovery.journal import Event, RunState
+from recovery.journal import Event, Outcome, RunState
 from recovery.model import ClusterName, RunId
 from recovery.ports import Notifier
-from recovery.service import RunView
-from recovery.supervisor import Supervisor
+from recovery.service import SETTLE_PATIENCE_S, RunView, UnknownRun
+from recovery.supervisor import Supervisor, lost_text
 
 LOOK_EVERY_S = 1.0
 LAST_WORDS_S = 5.0
+NEW_PLAN_S = SETTLE_PATIENCE_S + 60.0
 
 log = structlog.get_logger()
 
 
-class _Silent:
-    """Shows nothing: the terminal reads the journal itself."""
+class RunLost(RecoveryError):
+    """The store no longer knows the run that was followed."""
+
+
+class _Beside:
+    """Keeps what the journal cannot say; the terminal reads the journal itself, Slack is told where it is set up."""
+
+    def __init__(self, slack: Notifier | None) -> None:
+        self._slack = slack
+        self.note = ""
 
     async def show(self, cluster: ClusterName, run: RunId, state: RunState, events: Sequence[Event]) -> None:
-        """The run changed."""
+        if self._slack is not None:
+            await self._slack.show(cluster, run, state, events)
 
     async def say(self, cluster: ClusterName, run: RunId, state: RunState, note: str) -> None:
-        """Something that the journal cannot say."""
+        self.note = note
+        if self._slack is not None:
+            await self._slack.say(cluster, run, state, note)
 
 
 class Follower:
-    """Follows one run."""
+    """Follows one run; ``note`` is what came of it beside its journal, for after the end."""
 
     def __init__(self, core: Core, *, out: TextIO, quiet: bool) -> None:
         self._core = core
         self._quiet = quiet
         self._console = Console(file=out, highlight=False, markup=False, emoji=False)
+        self.note = ""
 
     async def follow(self, view: RunView, *, until_asked: bool) -> RunView:
         """Give the run as it ended, or, with ``until_asked``, as soon as it waits for people.
 
-        The lease decides who drives: where the bot has it, this only looks.
+        The lease decides who drives: where the bot has it, this only looks. Raises RunLost where the store
+        no longer knows the run.
         """
         slack = self._slack()
-        driving = asyncio.create_task(self._drive(view, slack or _Silent()), name=f"drive {view.run}")
+        beside = _Beside(slack)
+        driving = asyncio.create_task(self._drive(view, beside), name=f"drive {view.run}")
         try:
-            return await self._watch(view, until_asked=until_asked)
+            ended = await self._watch(view, until_asked=until_asked)
+            if ended.state.outcome is Outcome.VOID and ended.state.owner == self._core.owner:
+                # The next plan is ours to make, and people wait for it.
+                await asyncio.wait({driving}, timeout=NEW_PLAN_S)
+                self.note = beside.note or await self._new_plan(ended)
+            return ended
         finally:
             driving.cancel()
             await asyncio.gather(driving, return_exceptions=True)
             if slack is not None:
                 await slack.close(timeout_s=LAST_WORDS_S)
+
+    async def _new_plan(self, ended: RunView) -> str:
+        active = await self._core.service.active(ended.cluster)
+        if active is None or active.state.replaces != ended.run:
+            return ""
+        return f"A new plan waits for approval: consul-recovery show {active.run}, approve {active.run}"
 
     def _slack(self) -> SlackNotifier | None:
         """The colleagues see in Slack what is driven from here, where Slack is set up."""
@@ -129,6 +155,8 @@ class Follower:
                 view.cluster, view.run, length=view.state.length, timeout_s=LOOK_EVERY_S
             )
             return await self._core.service.show(view.cluster, view.run)
+        except UnknownRun:
+            raise RunLost(lost_text(view.cluster)) from None
         except RecoveryError as problem:
             log.warning("the run cannot be read just now", problem=str(problem))
             await self._core.clock.sleep(LOOK_EVERY_S)

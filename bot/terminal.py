@@ -267,6 +267,8 @@ class Terminal:
             )
             raise
         self._show("run", ended, self._card(ended))
+        if follower.note and not self._as_json:
+            self._tell(f"\n{follower.note}")
         if ended.state.outcome is None:
             return OK if phase(ended.state) in {Phase.ASKING, Phase.ASKING_AGAIN} else FAILED
         return OK if ended.state.outcome is Outcome.RECOVERED else FAILED

@@ -12,11 +12,16 @@ from typing import Any, cast
 
 import pytest
 
+from bot.follow import RunLost
 from bot.terminal import FAILED, OK, USAGE, NoActiveRun, NotAllowed, Terminal
 from bot.wiring import Core, MachineClock
-from config.values import ApprovalSettings, ClusterSettings, HttpSettings, Settings
+from config.values import ApprovalSettings, ClusterSettings, HttpSettings, Secret, Settings, SlackSettings
+from recovery.errors import StoreUnavailable
+from recovery.journal import AssumptionsFailed, Event
 from recovery.model import ClusterSpec, Person, RunId, ServerName, ServerSpec
+from recovery.plan import Action, StopAgent
 from recovery.policy import ApprovalPolicy
+from recovery.ports import ActKey, Lease
 from recovery.service import RecoveryService
 from tests.fakes.fake_world import FakeServer, FakeWorld, majority_replaced, three_servers
 from tests.fakes.memory_store import MemoryStore
@@ -26,7 +31,7 @@ from tests.fakes.slack_bot import DC1, rules
 class Desk:
     """One machine with several people at terminals."""
 
-    def __init__(self, servers: tuple[FakeServer, ...]) -> None:
+    def __init__(self, servers: tuple[FakeServer, ...], *, slack: SlackSettings | None = None) -> None:
         self.world = FakeWorld(DC1, servers)
         self.store = MemoryStore()
         self.out = io.StringIO()
@@ -44,7 +49,7 @@ class Desk:
         )
         settings = Settings(
             source=Path("settings.yaml"),
-            slack=None,
+            slack=slack,
             redis=cast("Any", None),
             ssh=cast("Any", None),
             people=(),
@@ -240,3 +245,92 @@ async def test_resume_drives_a_run_that_nobody_drives(desk: Desk) -> None:
     shown = desk.out.getvalue()
     assert "nobody drove it" in shown
     assert "waiting for approval" in shown
+
+
+NOBODY_LISTENS = "http://127.0.0.1:1/api/"
+
+
+async def test_the_whole_recovery_works_while_slack_is_gone() -> None:
+    """Slack is set up and does not answer: proposing, approving and driving in the terminal do not need it."""
+    servers = three_servers()
+    for server in servers[1:]:
+        server.running = False
+    unreachable = SlackSettings(
+        bot_token=Secret("xoxb-1"),
+        app_token=Secret("xapp-1"),
+        api_url=NOBODY_LISTENS,
+        team_id=None,
+        channel="C0OPS",
+    )
+    desk = Desk(servers, slack=unreachable)
+    driving = asyncio.create_task(desk.at("alice").recover(None, method=None, lost=()))
+    await desk.until(lambda: "asked for approval" in desk.out.getvalue())
+    digest = (await desk.service.find(RunId("r1"))).state.digest
+    assert await desk.at("bob").approve("r1", yes=True, digest=digest[:6], typed=[]) == OK
+    assert await driving == OK
+    assert "done in" in desk.out.getvalue()
+
+
+async def test_without_redis_looking_works_and_everything_else_says_so(desk: Desk) -> None:
+    """Status is true without Redis; the other commands end with one message, and an approval is not lost half."""
+    await desk.service.propose(DC1, by=Person("alice"), origin="terminal")
+    digest = (await desk.service.find(RunId("r1"))).state.digest
+    desk.store.down = True
+    bob = desk.at("bob")
+    assert await bob.status(None) == OK
+    assert "Runs cannot be shown: Redis at memory cannot be reached" in desk.out.getvalue()
+    attempts: list[Callable[[], Any]] = [
+        lambda: bob.recover(None, method=None, lost=()),
+        lambda: bob.approve("r1", yes=True, digest=digest[:6], typed=[]),
+        lambda: bob.abort(None),
+        lambda: bob.retry(None),
+    ]
+    for attempt in attempts:
+        with pytest.raises(StoreUnavailable, match="nothing was done"):
+            await attempt()
+    desk.store.down = False
+    assert len(await desk.store.events(DC1, RunId("r1"))) == 1
+
+
+async def test_whoever_follows_a_run_that_redis_lost_is_told(desk: Desk) -> None:
+    """The store is emptied while alice's terminal drives: it ends with what happened and what to do."""
+    driving = asyncio.create_task(desk.at("alice").recover(None, method=None, lost=()))
+    await desk.until(lambda: "asked for approval" in desk.out.getvalue())
+    desk.store.restore(None)
+    with pytest.raises(RunLost, match=r"no longer knows this run.*recover dc1"):
+        await driving
+
+
+@pytest.mark.parametrize("safe", [True, False])
+async def test_after_a_void_run_the_terminal_says_what_comes_next(safe: bool) -> None:
+    """The log was not what was approved: the new plan's name is said, or why there is none."""
+    desk = Desk(majority_replaced())
+    s1 = desk.world.servers[ServerName("s1")]
+
+    def grow(action: Action, key: ActKey) -> None:
+        del key
+        if isinstance(action, StopAgent) and action.server == "s1" and s1.last is not None:
+            s1.last = type(s1.last)(term=s1.last.term, index=s1.last.index + 1)
+
+    append = desk.store.append
+
+    async def cut_off(lease: Lease, event: Event, *, expected_length: int) -> None:
+        await append(lease, event, expected_length=expected_length)
+        if isinstance(event, AssumptionsFailed):
+            for name in ("s2", "s3"):
+                desk.world.servers[ServerName(name)].reachable = safe
+
+    desk.world.after_act = grow
+    desk.store.append = cut_off  # type: ignore[method-assign]
+    lost = (ServerName("s2"), ServerName("s3"))
+    driving = asyncio.create_task(desk.at("alice").recover(None, method=None, lost=lost))
+    await desk.until(lambda: "asked for approval" in desk.out.getvalue())
+    digest = (await desk.service.find(RunId("r1"))).state.digest
+    await desk.service.approve(DC1, RunId("r1"), by=Person("bob"), gate="plan", digest_prefix=digest)
+    assert await driving == FAILED
+    said = (
+        "A new plan waits for approval: consul-recovery show r2"
+        if safe
+        else "No new plan is safe as things are"
+    )
+    assert said in desk.out.getvalue()
