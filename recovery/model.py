@@ -218,11 +218,6 @@ class StoredLog(msgspec.Struct, frozen=True, kw_only=True):
     """None: no entry and no snapshot, a blank server."""
     term: int
     configuration: tuple[Peer, ...]
-    replayed: bool = True
-    """Whether the configuration comes from an entry that a start replays, above the newest snapshot.
-
-    Below 0.7 such an entry undoes what peers.json says (Consul 0.x, outage recovery).
-    """
 
 
 class ServerObservation(msgspec.Struct, frozen=True, kw_only=True):

@@ -160,14 +160,7 @@ class Probe:
         except RecoveryError as fault:
             return str(fault)
         peers = log.configuration.servers if log.configuration is not None else ()
-        snapshot = log.snapshot
-        return StoredLog(
-            last=log.last,
-            term=log.log.current_term,
-            configuration=peers,
-            replayed=log.configuration is not None
-            and (snapshot is None or log.configuration.index > snapshot.last.index),
-        )
+        return StoredLog(last=log.last, term=log.log.current_term, configuration=peers)
 
     async def server_log(self, name: ServerName, *, running: bool = False) -> ServerLog:
         """Read the log of a stopped server; raises RaftLogUnreadable, also for one that is being written.

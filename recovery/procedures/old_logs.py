@@ -1,9 +1,10 @@
 """What the logs of servers below 0.7 say about who can lead, beside how far they go.
 
-There a server reads peers.json first and then, once a leader has committed, replays every peer set of its log
-(hashicorp/raft of 2016, processLog): the last one in the log counts in the end. A server that is not in it
-steps down for good (`Removed ourself, transitioning to follower`, measured 0.6.4). A leave is in the log of
-those who were told; the last one to leave cannot commit its own, so it can lead alone.
+There a server reads peers.json first. Once elected it adds its peer set to the log, and as soon as that is
+committed it replays every peer set before it (hashicorp/raft of January 2016, runLeader and processLog). One
+that finds its own removal there steps down (`Removed ourself, transitioning to follower`, measured 0.6.4). If
+peers.json named others it is elected again; one that led alone is stuck for good. A leave is in the log of
+those who were told; the last one to leave cannot commit its own, so it alone can lead alone.
 """
 
 from __future__ import annotations
@@ -16,25 +17,18 @@ from recovery.raftentry import LogPosition
 
 
 def holders(observation: ClusterObservation, diagnosis: PeersEmptied) -> list[ServerObservation]:
-    """The servers with a log, the freshest first, by name among equals."""
-    found = [observation.server(name) for name in diagnosis.servers]
-    return sorted(found, key=lambda server: (_backwards(position(server)), server.name))
+    """The servers with a log, the freshest first; among equals one that can lead alone, then by name."""
 
+    def rank(server: ServerObservation) -> tuple[int, int, bool, str]:
+        place = position(server) or LogPosition(0, 0)
+        return -place.term, -place.index, not can_lead_alone(server, observation), server.name
 
-def _backwards(place: LogPosition | None) -> tuple[int, int]:
-    return (-place.term, -place.index) if place is not None else (0, 0)
+    return sorted((observation.server(name) for name in diagnosis.servers), key=rank)
 
 
 def freshest(ranked: list[ServerObservation]) -> list[ServerObservation]:
     """Those that go as far as the first one."""
     return [server for server in ranked if position(server) == position(ranked[0])]
-
-
-def replayed(server: ServerObservation) -> frozenset[str] | None:
-    """The peer set that a start replays in the end; None where peers.json decides (all behind a snapshot)."""
-    if server.stored is None or not server.stored.replayed or not server.stored.configuration:
-        return None
-    return frozenset(peer.address for peer in server.stored.configuration)
 
 
 def can_lead_alone(server: ServerObservation, observation: ClusterObservation) -> bool:

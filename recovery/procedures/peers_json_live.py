@@ -1,11 +1,10 @@
 """peers.json as it was before 0.7: the live peer set, an array of "ip:port", the same on all servers there.
 
 Nothing is consumed and no log line tells that it was read: the proof is the number of peers and the leader
-(measured on 0.6.4: 5 of 5 good with all three servers). What can undo it is the log: the file is read first,
-and once a leader has committed, the peer sets in its log are replayed (Consul 0.x, outage recovery guide).
-So a server that is not in the last of these sets leads for a moment only, and a set whose quorum is not
-there cannot be cured by a file at all: that is refused. The order is that of peers.json from 0.7 on: exactly
-a quorum that contains the freshest, a leader that stays, then the rest, blank servers last.
+(measured on 0.6.4: 5 of 5 good with all three servers). A server that finds its own removal in its log leads
+for a moment only; the set that it was elected with outlives it (see old_logs), so a leader comes that stays.
+The order is that of peers.json from 0.7 on: exactly a quorum that contains the freshest, a leader that stays
+and has its last index, then the rest, blank servers last.
 """
 
 from __future__ import annotations
@@ -93,55 +92,15 @@ def _problems(
     problems += old_logs.unknown_logs(ranked)
     gone = {server.name for server in claimed}
     problems += [line for line in old_logs.strangers(observation) if not any(name in line for name in gone)]
-    if problems:
-        return tuple(problems)
-    return _undone_by_log(observation, ranked)
-
-
-def _undone_by_log(observation: ClusterObservation, ranked: list[ServerObservation]) -> tuple[str, ...]:
-    """What the freshest log would make of any file, once it is replayed."""
-    wanted = old_logs.replayed(ranked[0])
-    if wanted is None:
-        return ()
-    here = {raft_address(server, observation) for server in ranked}
-    best = {raft_address(server, observation) for server in old_logs.freshest(ranked)}
-    listed = ", ".join(sorted(wanted))
-    if not best & wanted:
-        reason = (
-            f"The freshest log ends with the peers {listed}, and none of the servers with that log is one of them: "
-            "whatever peers.json says, each would replay its own removal and step down for good. Only a server of "
-            "that set with its data can lead."
-        )
-        return (reason,)
-    if len(here & wanted) < len(wanted) // 2 + 1:
-        reason = (
-            f"The freshest log ends with the peers {listed}, and of these too few are there: the log would undo "
-            "whatever peers.json says, and wait for them."
-        )
-        return (reason,)
-    return ()
-
-
-def _in_order(observation: ClusterObservation, ranked: list[ServerObservation]) -> list[ServerObservation]:
-    """The freshest that can stay leader first, then who its log needs for a quorum, then the rest by log."""
-    wanted = old_logs.replayed(ranked[0])
-    if wanted is None:
-        return ranked
-    members = [server for server in ranked if raft_address(server, observation) in wanted]
-    needed = members[: len(wanted) // 2 + 1]
-    return [*needed, *(server for server in ranked if server not in needed)]
+    return tuple(problems)
 
 
 def _plan(
     observation: ClusterObservation, ranked: list[ServerObservation], claims: tuple[Claim, ...]
 ) -> Plan:
-    ordered = _in_order(observation, ranked)
-    names = tuple(server.name for server in ordered)
-    newest = position(ordered[0])
-    here = {raft_address(server, observation) for server in ordered}
-    # What the log would bring back anyway is listed too: it counts for the quorum from the start.
-    back = (old_logs.replayed(ordered[0]) or frozenset()) - here
-    addresses = here | back
+    names = tuple(server.name for server in ranked)
+    newest = position(ranked[0])
+    addresses = [raft_address(server, observation) for server in ranked]
     peers = tuple(Peer(address, address, voter=True) for address in sorted(addresses))
     blanks = tuple(server.name for server in observation.servers if server.reached and blank(server))
     everyone = (*names, *blanks)
@@ -180,16 +139,16 @@ def _plan(
         for name in rest
     ]
     steps += [_knows_peers(name, peers) for name in names]
-    gossip = tuple(host_of(raft_address(server, observation)) for server in ordered)
+    gossip = tuple(host_of(raft_address(server, observation)) for server in ranked)
     for name in blanks:
         steps.append(parts.start_again(name, together="", before=led))
         steps.append(parts.join(name, gossip))
     steps.append(parts.verify(everyone))
     steps += client_steps(observation.clients, everyone)
     assumptions: list[Check] = [
-        *old_logs.log_assumptions([*ordered, *(observation.server(name) for name in blanks)], observation)
+        *old_logs.log_assumptions([*ranked, *(observation.server(name) for name in blanks)], observation)
     ]
-    if len(ordered) > 1:
+    if len(ranked) > 1:
         assumptions.append(OneHistory(names[0], names[1:]))
     assumptions += [Silent(claim.server, claim.node_id, claim.address) for claim in claims]
     return Plan(
@@ -200,7 +159,7 @@ def _plan(
         f"{_and(first)}: {names[0]} has the freshest log.",
         claims=claims,
         assumptions=tuple(assumptions),
-        warnings=_warnings(observation, ordered, newest, claims, back),
+        warnings=_warnings(observation, ranked, newest, claims),
         steps=tuple(steps),
     )
 
@@ -253,35 +212,29 @@ def _knows_peers(name: ServerName, peers: tuple[Peer, ...]) -> Step:
 
 def _warnings(
     observation: ClusterObservation,
-    ordered: list[ServerObservation],
+    ranked: list[ServerObservation],
     newest: LogPosition | None,
     claims: tuple[Claim, ...],
-    back: frozenset[str],
 ) -> tuple[str, ...]:
     warnings: list[str] = []
-    if len(ordered) <= len(observation.servers) // 2:
+    if len(ranked) <= len(observation.servers) // 2:
         warnings.append(
-            f"Newer writes may be lost: only {len(ordered)} of {len(observation.servers)} servers could be ranked, "
+            f"Newer writes may be lost: only {len(ranked)} of {len(observation.servers)} servers could be ranked, "
             "so what only the lost servers held is gone."
         )
     warnings.append(
         "Writes that were never acknowledged may appear: the new leader commits every entry of its log."
     )
-    for server in ordered[1:]:
+    for server in ranked[1:]:
         place = position(server)
         if place is not None and newest is not None and place != newest:
             warnings.append(
                 f"{server.name} ends at term {place.term}, index {place.index}, the freshest at term {newest.term}, "
                 f"index {newest.index}: what {server.name} holds beside the freshest's history is dropped."
             )
-    for claim in claims:
-        stays = "its address stays a peer, because the log says so; " if claim.address in back else ""
-        warnings.append(
-            f"{claim.server} ({claim.address}): {stays}if this server ever comes back, wipe its raft directory first."
-        )
     warnings += [
-        f"The log names {address} as a peer, which is no server of the settings: remove it once there is a leader."
-        for address in sorted(back - {claim.address for claim in claims})
+        f"{claim.server} ({claim.address}): if this server ever comes back, wipe its raft directory first."
+        for claim in claims
     ]
     warnings += [
         f"{server.name} has no data and joins as a new server at the end."

@@ -26,7 +26,7 @@ from recovery.plan import (
 )
 from recovery.procedures import parts
 
-SORT_S = 30
+SORT_S = 20
 """A follower hears of a leader with the next heartbeat, and is a peer once it is seen in gossip (under 5 s)."""
 
 

@@ -201,13 +201,14 @@ class FakeWorld:
         return tuple(elected)
 
     def _replay(self) -> None:
-        """Below 0.7 who is elected replays the peer sets of its log; one that is in none steps down for good."""
+        """Below 0.7 who is elected writes its own set, then replays its log: one that was removed steps down."""
         leader = self.leader()
         while leader is not None and not leader.replayed:
-            leader.replayed = leader.leads = True
-            leader.voters = leader.log_voters or leader.voters
-            if leader.raft_id not in {peer.id for peer in leader.voters}:
-                leader.voters, leader.took, leader.leads = (leader.me,), 0, False
+            own = (leader.me, *(peer for peer in leader.voters if peer != leader.me))
+            was_removed = leader.raft_id not in {peer.id for peer in leader.log_voters}
+            leader.replayed, leader.voters, leader.log_voters = True, own, own
+            if was_removed:
+                leader.took, leader.leads = 0, False
             leader = self.leader()
 
     def _settle(self) -> None:

@@ -87,7 +87,7 @@ class Rig:
                 await self.core.store.wait(self.cluster, run, length=0, timeout_s=0.1)
                 state = await self.state(run)
                 if state.waiting_gate is not None:
-                    await self._approve(run, state)
+                    await self.approve(run, state)
                 elif state.waiting_step is not None or state.doubts or state.two_leaders:
                     return state
                 await asyncio.sleep(0.1)
@@ -98,7 +98,8 @@ class Rig:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def _approve(self, run: RunId, state: RunState) -> None:
+    async def approve(self, run: RunId, state: RunState) -> None:
+        """Bob approves the gate that is open, typing what has to be typed."""
         gate = state.waiting_gate
         assert gate is not None
         done = self.before_approval(state)

@@ -22,7 +22,7 @@ RUN = RunId("r1")
 
 WITH_FLAG = """
 mkdir -p /etc/systemd/system/consul.service.d
-printf '[Service]\\nExecStart=\\nExecStart=/usr/bin/consul agent -config-dir=/etc/consul.d \\\\\\n  %s\\n' \
+printf '[Service]\\nExecStart=\\nExecStart=/usr/bin/consul agent $DAEMON_ARGS \\\\\\n  %s\\n' \
     '-bootstrap-expect 3' >/etc/systemd/system/consul.service.d/site.conf
 systemctl daemon-reload
 systemctl restart --no-block consul
@@ -121,7 +121,9 @@ async def test_what_another_run_left_behind_is_seen_and_removed(
     await host.run("""echo '{"bootstrap_expect": 1}' >/etc/consul.d/zz-consul-recovery.json""")
     view = await probe.hosts[S3].look()
     assert (view.override_by, view.override) == ("unknown", 1)
-    assert (await world.observe()).server("s3").host == view
+    seen = (await world.observe()).server("s3").host
+    assert seen is not None
+    assert (seen.override_by, seen.override) == ("unknown", 1)
     await probe.hosts[S3].act("remove-override", key("off", run="r2"), timeout_s=60)
     assert "zz-consul-recovery.json" not in await host.run("ls /etc/consul.d")
 

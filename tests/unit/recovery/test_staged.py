@@ -18,7 +18,6 @@ from recovery.plan import (
     WritePeers,
 )
 from recovery.procedures import propose
-from recovery.raftentry import LogPosition, Peer
 from tests.builders.observations import cluster, peers, running, stopped
 from tests.builders.runs import CLUSTER
 from tests.fakes.fake_world import FakeServer, FakeWorld, never_bootstrapped, peers_emptied
@@ -173,32 +172,6 @@ class TestPeersJsonAsBefore07:
             server.log_voters = everyone
         made = plan(await seen(three))
         assert made.procedure == "peers-json"
-
-    async def test_what_the_log_would_bring_back_is_listed_too(self) -> None:
-        """A dead server that every log names is a peer again as soon as the log is replayed: it counts."""
-        three = peers_emptied()
-        everyone = tuple(server.me for server in three)
-        for server in three:
-            server.log_voters, server.last, server.keys = everyone, LogPosition(1, 47), frozenset({"last"})
-        three[2].reachable = three[2].running = False
-        made = plan(await seen(three), lost=("s3",))
-        writes = [step.action for step in made.steps if isinstance(step.action, WritePeers)]
-        assert len(writes[0].peers) == 3
-        assert any("stays a peer, because the log says so" in line for line in made.warnings)
-
-    async def test_it_is_refused_where_the_log_would_undo_any_file(self) -> None:
-        """Without the last to leave, every other server replays its own removal and steps down for good."""
-        s1, s2, s3 = peers_emptied()
-        s3.reachable = s3.running = False
-        assert "replay its own removal" in refused(await seen((s1, s2, s3)), lost=("s3",))
-
-    async def test_a_set_whose_quorum_is_not_there_is_refused(self) -> None:
-        """The log asks for two of three that are away; a shorter file would be undone by it."""
-        s1, s2, s3 = peers_emptied()
-        away = tuple(Peer(f"198.51.100.2{n}:8300", f"198.51.100.2{n}:8300", voter=True) for n in (4, 5))
-        for server in (s2, s3):
-            server.log_voters = (s3.me, *away)
-        assert "too few are there" in refused(await seen((s1, s2, s3)), method="peers-json")
 
 
 class TestFound:
