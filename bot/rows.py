@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from bot.wording import names
-from recovery.journal import StepState, StepStatus
+from recovery.journal import FINISHED, StepState, StepStatus
 from recovery.plan import Plan, Risk, Step
 
 
@@ -26,6 +26,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: int = 0
     detail: str = ""
     optional: bool = False
+    stage: str = ""
+    """Set on the first row of a stage that is shown step by step."""
 
     @property
     def numbers(self) -> str:
@@ -34,15 +36,69 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def rows(plan: Plan, states: Sequence[StepState] | None = None) -> tuple[Row, ...]:
-    """The steps of a plan, neighbours of one kind and one status folded into one row: phones are narrow."""
+    """The steps of a plan, neighbours of one kind and one status folded into one row: phones are narrow.
+
+    While a run is watched (``states``), a stage that has not begun or is over is one row; in a plan only a stage
+    in which every act may fail is: there are as many as there are client agents.
+    """
     known = states if states is not None else [StepState() for _ in plan.steps]
+    shown: list[Row] = []
+    for group in _stages(plan):
+        status = _status_of([known[index].status for index in group])
+        steps = [plan.steps[index] for index in group]
+        lesser = all(step.optional or step.risk is Risk.READ_ONLY for step in steps)
+        if steps[0].stage and status is not None and (states is not None or lesser):
+            shown.append(_stage_row(plan, known, group, status))
+        else:
+            shown += _expanded(plan, known, group)
+    return tuple(shown)
+
+
+def _stages(plan: Plan) -> list[list[int]]:
+    """Neighbours of one stage; what belongs to no stage is all one."""
     groups: list[list[int]] = []
     for index, step in enumerate(plan.steps):
+        if groups and plan.steps[groups[-1][0]].stage == step.stage:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return groups
+
+
+def _status_of(statuses: Sequence[StepStatus]) -> StepStatus | None:
+    """One status for a whole stage, where one says it all."""
+    kinds = set(statuses)
+    if len(kinds) == 1 and kinds <= {StepStatus.TODO, StepStatus.NOT_NEEDED}:
+        return statuses[0]
+    return StepStatus.DONE if kinds <= FINISHED else None
+
+
+def _stage_row(plan: Plan, states: Sequence[StepState], group: list[int], status: StepStatus) -> Row:
+    steps = [plan.steps[index] for index in group]
+    return msgspec.structs.replace(
+        _row(plan, states, group),
+        title=_heading(steps[0].stage),
+        risk=max((step.risk for step in steps), key=lambda risk: risk.rank),
+        status=status,
+        optional=any(step.optional for step in steps),
+    )
+
+
+def _heading(stage: str) -> str:
+    return stage[:1].upper() + stage[1:]
+
+
+def _expanded(plan: Plan, known: Sequence[StepState], stage: list[int]) -> list[Row]:
+    groups: list[list[int]] = []
+    for index in stage:
+        step = plan.steps[index]
         if groups and _same_kind(plan.steps[groups[-1][0]], known[groups[-1][0]], step, known[index]):
             groups[-1].append(index)
         else:
             groups.append([index])
-    return tuple(_row(plan, known, group) for group in groups)
+    shown = [_row(plan, known, group) for group in groups]
+    name = plan.steps[stage[0]].stage
+    return [msgspec.structs.replace(shown[0], stage=_heading(name)), *shown[1:]] if name else shown
 
 
 def _same_kind(step: Step, state: StepState, other: Step, other_state: StepState) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bot.blocks import Block, actions, button, code_block, confirm, esc, section
 from bot.buttons import ABORT, APPROVE, APPROVE_TYPED, RETRY, value_of
 from bot.rows import Row, rows
@@ -24,6 +26,8 @@ from recovery.plan import Plan, Risk
 from recovery.service import RunView
 
 MOST_ROWS = 30
+MOST_CHARACTERS = 2900
+"""Of one section's text; Slack takes 3000."""
 
 
 def plan_blocks(view: RunView) -> list[Block]:
@@ -43,9 +47,20 @@ def plan_blocks(view: RunView) -> list[Block]:
         blocks.append(section("*You say these are gone for good:*\n" + "\n".join(_claim_lines(plan))))
     if plan.warnings:
         blocks.append(section("\n".join(f"⚠️ {esc(warning)}" for warning in plan.warnings)))
-    blocks.append(section("*Steps:*\n" + "\n".join(_plan_row(row) for row in rows(plan)[:MOST_ROWS])))
+    blocks += _sections(["*Steps:*", *(_plan_row(row) for row in rows(plan))])
     blocks.append(section(f"{esc(touched(plan))}\n{esc(way_back(plan))}"))
     return blocks
+
+
+def _sections(lines: Sequence[str]) -> list[Block]:
+    """As many sections as the lines need: whoever approves must see every step."""
+    parts: list[str] = []
+    for line in lines:
+        if parts and len(parts[-1]) + len(line) < MOST_CHARACTERS:
+            parts[-1] += f"\n{line}"
+        else:
+            parts.append(line)
+    return [section(part) for part in parts]
 
 
 def _claim_lines(plan: Plan) -> list[str]:
@@ -58,12 +73,19 @@ def _claim_lines(plan: Plan) -> list[str]:
 
 def _plan_row(row: Row) -> str:
     mark = f"  _({RISK_WORD[row.risk]}{', may fail' if row.optional else ''})_"
-    return f"`{row.numbers:>3}` {esc(row.title)}{mark}"
+    return f"{_stage_line(row)}`{row.numbers:>3}` {esc(row.title)}{mark}"
+
+
+def _stage_line(row: Row) -> str:
+    return f"*{esc(row.stage)}:*\n" if row.stage else ""
 
 
 def step_lines(state: RunState, *, now_s: float) -> str:
     """The steps with where they stand; neighbours of one kind share a row."""
-    return "\n".join(_state_row(row, now_s) for row in rows(state.plan, state.steps)[:MOST_ROWS])
+    shown = rows(state.plan, state.steps)
+    lines = [_state_row(row, now_s) for row in shown[:MOST_ROWS]]
+    more = len(shown) - len(lines)
+    return "\n".join([*lines, f"… and {more} more"] if more else lines)
 
 
 def _state_row(row: Row, now_s: float) -> str:
@@ -75,7 +97,7 @@ def _state_row(row: Row, now_s: float) -> str:
         tail += f" {duration(row.took_s)}"
     title = esc(row.title)
     shown = f"*{title}*" if row.status in _LOUD else title
-    return f"{STEP_MARK[row.status]} `{row.numbers:>3}` {shown}{tail}"
+    return f"{_stage_line(row)}{STEP_MARK[row.status]} `{row.numbers:>3}` {shown}{tail}"
 
 
 _LOUD = {

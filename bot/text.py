@@ -119,10 +119,10 @@ def plan(proposed: Plan, report: PlanReport) -> str:
     if proposed.warnings:
         parts += ["", "Know before you approve:", *(f"  ! {warning}" for warning in proposed.warnings)]
     parts += ["", "Steps:"]
-    parts += [
-        f"  {row.numbers:>5}  {row.title}  [{RISK_WORD[row.risk]}{', may fail' if row.optional else ''}]"
-        for row in rows(proposed)
-    ]
+    for row in rows(proposed):
+        mark = f"[{RISK_WORD[row.risk]}{', may fail' if row.optional else ''}]"
+        parts += [f"  {row.stage}:"] if row.stage else []
+        parts.append(f"  {row.numbers:>5}  {row.title}  {mark}")
     parts += ["", touched(proposed), way_back(proposed), f"Digest: {proposed.digest()[:12]}"]
     return _lines(parts)
 
@@ -140,6 +140,7 @@ def steps(state: RunState, *, now_s: float) -> str:
     """The steps with where they stand."""
     lines = []
     for row in rows(state.plan, state.steps):
+        lines += [f"  {row.stage}:"] if row.stage else []
         tail = STEP_WORD[row.status]
         if row.status in {StepStatus.DOING, StepStatus.UNDOING} and row.began_s:
             tail += f" {duration(now_s - row.began_s)} of at most {duration(row.timeout_s)}"

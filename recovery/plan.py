@@ -433,6 +433,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     """Neighbouring steps with the same word are performed at the same time; "" stands alone."""
     optional: bool = False
     """A failure is noted and the run goes on (a stale snapshot that could not be had)."""
+    stage: str = ""
+    """The stage that it belongs to, for people: neighbours of one stage are shown together; "" for none."""
     otherwise: str = ""
     """The procedure to propose where this step is seen to fail: the run ends, its traps are taken back."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final, assert_never
 
-from recovery.adapters.asking import leaders_of, pulses, views_of
+from recovery.adapters.asking import leaders_of, looks, pulses, views_of
 from recovery.adapters.collect import Probe
 from recovery.model import AgentView, Fact, Fails, Holds, HostView, MemberStatus, ServerName, Unknown
 from recovery.plan import (
@@ -97,9 +97,9 @@ async def _leader_stays(probe: Probe, check: LeaderStays) -> Fact:
         found = await pulses(probe, check.servers)
         leaders = leaders_of(found)
         if not leaders:
-            silent = [f"{name}: {view}" for name, view in found.items() if isinstance(view, str)]
-            if silent and first is None:
-                return Unknown("; ".join(silent))
+            unseen = await _unseen(probe, [name for name, view in found.items() if isinstance(view, str)])
+            if unseen and first is None:
+                return Unknown("; ".join(unseen))
             return Fails(f"{first[0]} did not stay leader" if first else "no server names itself leader")
         if len(leaders) > 1:
             return Fails(f"{' and '.join(leaders)} name themselves leader at once")
@@ -110,6 +110,16 @@ async def _leader_stays(probe: Probe, check: LeaderStays) -> Fact:
         if loop.time() >= until_s:
             return _reaches(leaders[0], view, check)
         await asyncio.sleep(_SAMPLE_EVERY_S)
+
+
+async def _unseen(probe: Probe, silent: list[ServerName]) -> list[str]:
+    """Which of those that do not answer may lead all the same; one without a process leads nobody."""
+    hosts = await looks(probe, silent)
+    return [
+        host if isinstance(host, str) else f"{name} runs and does not answer"
+        for name, host in hosts.items()
+        if isinstance(host, str) or host.running
+    ]
 
 
 def _reaches(leader: ServerName, view: AgentView, check: LeaderStays) -> Fact:

@@ -31,15 +31,20 @@ CLIENT_S = 60
 def client_steps(clients: tuple[ClientAgent, ...], servers: tuple[ServerName, ...]) -> tuple[Step, ...]:
     """Stop and start all clients; of several one, of more than ten a tenth may be missing after each batch."""
     budget = max(len(clients) // 10, 1 if len(clients) > 1 else 0)
-    size = min(BATCH, max(1, len(clients) // 4))
+    size = min(BATCH, max(1, -(-len(clients) // 4)))
     steps: list[Step] = []
     for first in range(0, len(clients), size):
         batch = tuple(client.name for client in clients[first : first + size])
         number = first // size + 1
-        steps += [_stop(name, number) for name in batch]
-        steps += [_start(name, number, servers) for name in batch]
         so_far = tuple(client.name for client in clients[: first + size])
-        steps.append(_budget(so_far, number, budget, servers))
+        steps += parts.stage(
+            f"client agents stopped and started: {', '.join(batch)}",
+            [
+                *(_stop(name, number) for name in batch),
+                *(_start(name, number, servers) for name in batch),
+                _budget(so_far, number, budget, servers),
+            ],
+        )
     return tuple(steps)
 
 

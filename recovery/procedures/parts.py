@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import msgspec
+
 from recovery.model import ServerName
 from recovery.plan import (
     AgentFenced,
@@ -49,6 +53,11 @@ LEADER_STAYS_S = 3
 VOTER_S = 180
 """Autopilot promotes after server_stabilization_time (10 s); measured about 20 s on 1.8.7."""
 ARCHIVE_S = 600
+
+
+def stage(name: str, steps: Iterable[Step]) -> tuple[Step, ...]:
+    """Name the stage that these steps are, so that people can watch the stages go by."""
+    return tuple(msgspec.structs.replace(step, stage=name) for step in steps)
 
 
 def save_snapshot(server: ServerName) -> Step:

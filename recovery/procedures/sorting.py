@@ -34,7 +34,7 @@ def start_follower(server: ServerName, *, before: tuple[Check, ...]) -> Step:
     """With its own configuration; the leader's log becomes its own."""
     return Step(
         id=StepId(f"start-{server}"),
-        title=f"Start {server} with its own configuration",
+        title=f"Start {server}, without an override",
         risk=Risk.IRREVERSIBLE,
         targets=(server,),
         before=before,

@@ -38,7 +38,7 @@ from recovery.raftentry import LogPosition
 
 NAME = "staged"
 INSTEAD = "peers-json"
-LEADER_ALONE_S = 45
+LEADER_ALONE_S = 30
 """Alone it needs nobody's vote: measured under 3 s on 0.6.4."""
 
 
@@ -101,39 +101,56 @@ def _plan(
     everyone = (alone, *rest, *blanks)
     leads = LeaderElected((alone,), newest)
     gossip = (host_of(raft_address(chosen, observation)),)
-    steps: list[Step] = []
-    steps += [parts.hold(name, before=(NoLeader(everyone),)) for name in everyone]
-    steps += [parts.stop(name) for name in everyone]
-    steps += [parts.archive(name) for name in (alone, *rest)]
     down: tuple[Check, ...] = tuple(AgentStopped(name) for name in everyone)
-    steps.append(
-        parts.override_one(alone, before=(*down, AgentHeld(alone), StateArchived(alone))),
-    )
-    steps.append(
-        parts.start_alone(alone, before=tuple(AgentStopped(name) for name in everyone if name != alone))
-    )
-    steps.append(
-        parts.leader_stays(
-            (alone,),
-            at_least=newest,
-            rollback=CannotUndo("it leads: what the others hold beside its log is given up"),
-            timeout_s=LEADER_ALONE_S,
-            otherwise=INSTEAD,
-        )
-    )
+    others_down = tuple(AgentStopped(name) for name in everyone if name != alone)
     follow: tuple[Check, ...] = (leads,)
-    steps += [sorting.start_follower(name, before=(*follow, OverrideAbsent(name))) for name in rest]
-    steps += sorting.sort(rest, leader=alone, gossip=gossip)
-    steps += sorting.restart_errors(rest, before=follow)
-    steps += sorting.restart_followers(rest, before=follow)
+    others = (*rest, *blanks)
+    steps: list[Step] = []
+    steps += parts.stage(
+        "stop without leaving, and archive",
+        [
+            *(parts.hold(name, before=(NoLeader(everyone),)) for name in everyone),
+            *(parts.stop(name) for name in everyone),
+            *(parts.archive(name) for name in (alone, *rest)),
+        ],
+    )
+    steps += parts.stage(
+        f"{alone} alone",
+        [
+            parts.override_one(alone, before=(*down, AgentHeld(alone), StateArchived(alone))),
+            parts.start_alone(alone, before=others_down),
+            parts.leader_stays(
+                (alone,),
+                at_least=newest,
+                rollback=CannotUndo("it leads: what the others hold beside its log is given up"),
+                timeout_s=LEADER_ALONE_S,
+                otherwise=INSTEAD,
+            ),
+        ],
+    )
+    steps += parts.stage(
+        "the rest, sorted into follower and error",
+        [
+            *(sorting.start_follower(name, before=(*follow, OverrideAbsent(name))) for name in rest),
+            *sorting.sort(rest, leader=alone, gossip=gossip),
+        ],
+    )
+    steps += parts.stage("stop and start the error ones", sorting.restart_errors(rest, before=follow))
+    steps += parts.stage(
+        "stop and start followers that are no peers yet", sorting.restart_followers(rest, before=follow)
+    )
     # A blank one that sees no leader could found a cluster with others like it: last, one by one, with a leader.
     for name in blanks:
-        steps.append(sorting.start_blank(name, before=(*follow, OverrideAbsent(name))))
-        steps.append(parts.join(name, gossip))
-    others = (*rest, *blanks)
-    steps.append(parts.override_off(alone, before=tuple(IsVoter(name) for name in others)))
-    steps += parts.restart_leader(alone, others, at_least=newest)
-    steps.append(parts.verify(everyone))
+        blank_one = sorting.start_blank(name, before=(*follow, OverrideAbsent(name)))
+        steps += parts.stage("servers without data", [blank_one, parts.join(name, gossip)])
+    steps += parts.stage(
+        f"the override off, and {alone} as one of them",
+        [
+            parts.override_off(alone, before=tuple(IsVoter(name) for name in others)),
+            *parts.restart_leader(alone, others, at_least=newest),
+            parts.verify(everyone),
+        ],
+    )
     steps += client_steps(observation.clients, everyone)
     assumptions: list[Check] = [
         *old_logs.log_assumptions([*ranked, *(observation.server(name) for name in blanks)], observation),

@@ -10,7 +10,7 @@ Source: Consul's outage recovery guide, "try to bring the servers back first".
 from __future__ import annotations
 
 from recovery.diagnosis import Degraded, ServersStopped, Sight, Survey, survey
-from recovery.diagnosis.survey import blank
+from recovery.diagnosis.survey import believed_peers, blank, position, raft_address
 from recovery.diagnosis.versions import live_peers_file
 from recovery.model import ClusterObservation, ServerName, ServerObservation
 from recovery.plan import SCHEMA, Check, PeersFileAbsent, Plan, PlanReport, Proposal, Refusal, Step
@@ -52,7 +52,9 @@ def build(observation: ClusterObservation, diagnosis: ServersStopped | Degraded)
     foreign = tuple(
         s.name
         for s in stopped
-        if s.name not in first and not blank(s) and not (led and _was_removed(s, seen))
+        if s.name not in first
+        and not blank(s)
+        and not (led and (_was_removed(s, seen) or _peerless(s, seen)))
     )
     last = tuple(server.name for server in stopped if server.name not in (*first, *foreign))
     if not (first or last):
@@ -123,6 +125,22 @@ def build(observation: ClusterObservation, diagnosis: ServersStopped | Degraded)
 def _unloaded(server: ServerObservation) -> tuple[Check, ...]:
     """A peers.json that appears meanwhile would make the start a recovery; below 0.7 it is the live peer set."""
     return () if live_peers_file(server) else (PeersFileAbsent(server.name),)
+
+
+def _peerless(server: ServerObservation, seen: Survey) -> bool:
+    """Whether it can lead nobody and knows no more than the leader: below 0.7, with its peers emptied.
+
+    Such a one stays a follower until the leader finds it in gossip and adds it (measured 0.6.4).
+    """
+    own, place = raft_address(server, seen.observation), position(server)
+    newest = position(seen.server(seen.leaders[0]))
+    return (
+        live_peers_file(server)
+        and all(peer.address == own for peer in believed_peers(server))
+        and place is not None
+        and newest is not None
+        and place <= newest
+    )
 
 
 def _was_removed(server: ServerObservation, seen: Survey) -> bool:
