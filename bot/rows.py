@@ -77,15 +77,11 @@ def _stage_row(plan: Plan, states: Sequence[StepState], group: list[int], status
     steps = [plan.steps[index] for index in group]
     return msgspec.structs.replace(
         _row(plan, states, group),
-        title=_heading(steps[0].stage),
+        title=steps[0].stage,
         risk=max((step.risk for step in steps), key=lambda risk: risk.rank),
         status=status,
         optional=any(step.optional for step in steps),
     )
-
-
-def _heading(stage: str) -> str:
-    return stage[:1].upper() + stage[1:]
 
 
 def _expanded(plan: Plan, known: Sequence[StepState], stage: list[int]) -> list[Row]:
@@ -98,7 +94,7 @@ def _expanded(plan: Plan, known: Sequence[StepState], stage: list[int]) -> list[
             groups.append([index])
     shown = [_row(plan, known, group) for group in groups]
     name = plan.steps[stage[0]].stage
-    return [msgspec.structs.replace(shown[0], stage=_heading(name)), *shown[1:]] if name else shown
+    return [msgspec.structs.replace(shown[0], stage=name), *shown[1:]] if name else shown
 
 
 def _same_kind(step: Step, state: StepState, other: Step, other_state: StepState) -> bool:

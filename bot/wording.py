@@ -239,16 +239,17 @@ def _version(server: ServerObservation) -> str:
 
 def ranking_rows(ranking: Iterable[RankLine]) -> tuple[tuple[str, str, str, str], ...]:
     """Server, last log position, entries behind, source."""
+    lines = list(ranking)
     return tuple(
         (
             line.server,
             f"term {line.last.term} index {line.last.index}" if line.last is not None else "no log",
-            ("freshest" if line.behind == 0 and number == 0 else f"{line.behind} behind")
+            ("freshest" if line.last == lines[0].last else f"{line.behind} behind")
             if line.last is not None
             else "",
             line.source,
         )
-        for number, line in enumerate(ranking)
+        for line in lines
     )
 
 

@@ -20,6 +20,7 @@ def write_settings(
     ssh_key: Path,
     known_hosts: Path,
     servers: Mapping[str, str],
+    clients: Mapping[str, str] | None = None,
     cluster: str = "demo",
     approvals: Mapping[str, object] | None = None,
     tokens: Mapping[str, str] | None = None,
@@ -45,7 +46,8 @@ def write_settings(
         "approvals": {"approvers": ["alice", "bob"], **(approvals or {})},
         "clusters": {
             cluster: {
-                "servers": [{"name": name, "address": address} for name, address in servers.items()],
+                "servers": _named(servers),
+                **({"clients": _named(clients)} if clients else {}),
                 **({"tokens": {f"{name}_file": str(folder / name) for name in tokens}} if tokens else {}),
             }
         },
@@ -53,6 +55,10 @@ def write_settings(
     path = folder / "settings.yaml"
     _private(path, yaml.safe_dump(settings, sort_keys=False))
     return path
+
+
+def _named(hosts: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"name": name, "address": address} for name, address in hosts.items()]
 
 
 def _private(path: Path, text: str) -> None:

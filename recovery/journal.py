@@ -793,13 +793,7 @@ def _consumed(state: RunState, step: Step) -> bool:
             later.action == step.rollback.action and later_state.status in FINISHED
             for later, later_state in zip(state.plan.steps, state.steps, strict=True)
         )
-    index = state.index_of(step.id)
-    return any(
-        set(later.targets) & set(step.targets)
-        and isinstance(later.rollback, CannotUndo)
-        and later_state.status in FINISHED
-        for later, later_state in zip(state.plan.steps[index + 1 :], state.steps[index + 1 :], strict=True)
-    )
+    return _led_to_something(state, state.index_of(step.id))
 
 
 def instead(state: RunState) -> str:
@@ -835,9 +829,34 @@ def next_step(state: RunState) -> Step | None:
 
 
 def not_done(state: RunState) -> tuple[Step, ...]:
-    """The steps that never finished."""
+    """The steps that never finished, but for those that nobody has to do any more.
+
+    What a start does not use up (an override) is of no use once its server has started, and what the abort took
+    back does not have to be taken back again.
+    """
+    taken_back = [
+        (index, step.rollback.action)
+        for index, (step, step_state) in enumerate(zip(state.plan.steps, state.steps, strict=True))
+        if step_state.status is StepStatus.UNDONE
+        and isinstance(step.rollback, Undo)
+        and step.rollback.outlasts_start
+        and _led_to_something(state, index)
+    ]
+    spared = {index for index, _ in taken_back}
+    undone = [action for _, action in taken_back]
     return tuple(
         step
-        for step, step_state in zip(state.plan.steps, state.steps, strict=True)
-        if step_state.status not in FINISHED
+        for index, (step, step_state) in enumerate(zip(state.plan.steps, state.steps, strict=True))
+        if step_state.status not in FINISHED and index not in spared and step.action not in undone
+    )
+
+
+def _led_to_something(state: RunState, index: int) -> bool:
+    """Whether what cannot be undone has happened to the same server since."""
+    targets = set(state.plan.steps[index].targets)
+    return any(
+        isinstance(later.rollback, CannotUndo)
+        and targets & set(later.targets)
+        and later_state.status in FINISHED
+        for later, later_state in zip(state.plan.steps[index + 1 :], state.steps[index + 1 :], strict=True)
     )

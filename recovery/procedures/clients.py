@@ -38,7 +38,7 @@ def client_steps(clients: tuple[ClientAgent, ...], servers: tuple[ServerName, ..
         number = first // size + 1
         so_far = tuple(client.name for client in clients[: first + size])
         steps += parts.stage(
-            f"client agents stopped and started: {', '.join(batch)}",
+            f"Client agents stopped and started: {', '.join(batch)}",
             [
                 *(_stop(name, number) for name in batch),
                 *(_start(name, number, servers) for name in batch),

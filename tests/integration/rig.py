@@ -130,6 +130,7 @@ async def open_rig(
         ssh_key=lab.ssh_key,
         known_hosts=lab.known_hosts,
         servers={host.name: host.address for host in lab.servers},
+        clients={host.name: host.address for host in lab.hosts if not host.server},
         cluster=name,
         tokens=tokens,
         approvals=approvals,

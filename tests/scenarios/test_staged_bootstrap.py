@@ -202,6 +202,23 @@ class TestBad:
         assert not any(isinstance(action, OverrideExpect) for action, _ in on.world.performed)
 
 
+async def test_the_run_after_an_abort_starts_the_rest_beside_the_leader() -> None:
+    """Aborted once s3 leads alone: s1 and s2 have no peers, so starting them beside it is safe, and heals."""
+    on = table()
+    run = await on.proposed()
+    task = asyncio.create_task(on.drive(run))
+    while not _over(
+        state := await on.until(run, lambda s: s.waiting_gate is not None or _over(s, "leader")), "leader"
+    ):
+        assert state.waiting_gate is not None
+        await on.approve(run)
+    await on.service.abort(CLUSTER, run, by=BOB)
+    await task
+    state = await recovered(on)
+    assert state.plan.procedure == "start"
+    assert keys(on) == {frozenset({"first", "last"})}
+
+
 @pytest.mark.parametrize("stage", STAGES)
 async def test_an_abort_after_each_stage_leaves_what_the_card_says(stage: str) -> None:
     """No override is left, and every server that is not as it was is named with what is left on it."""

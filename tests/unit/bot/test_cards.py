@@ -46,6 +46,7 @@ from recovery.journal import (
     StepVerified,
     UndoFailed,
     UndoStarted,
+    UndoVerified,
     fold,
 )
 from recovery.model import Catalogue, ClientAgent, ClusterName, Person, RunId, ServerName
@@ -54,7 +55,14 @@ from recovery.policy import ApprovalPolicy, gates_of
 from recovery.procedures import propose
 from recovery.service import Refused, RunView, StatusReport
 from recovery.supervisor import lost_text
-from tests.fakes.fake_world import FakeServer, FakeWorld, majority_replaced, three_servers
+from tests.fakes.fake_world import (
+    FakeServer,
+    FakeWorld,
+    majority_replaced,
+    never_bootstrapped,
+    peers_emptied,
+    three_servers,
+)
 
 DC1 = ClusterName("dc1")
 ALICE, BOB = Person("alice"), Person("bob")
@@ -243,6 +251,32 @@ def aborted_late() -> Story:
     return story.add(Ended, outcome=Outcome.ABORTED)
 
 
+def staged_proposal() -> Proposal:
+    """Three servers of 0.6.4 left one after the other; five client agents are known."""
+    observation = asyncio.run(FakeWorld(DC1, peers_emptied()).observe())
+    agents = tuple(ClientAgent(ServerName(f"c{n}"), f"203.0.113.{n}", "settings") for n in range(1, 6))
+    observation = msgspec.structs.replace(observation, clients=agents)
+    answer = propose(observation, diagnose(observation))
+    assert isinstance(answer, Proposal)
+    return answer
+
+
+def staged_story() -> Story:
+    """s3 leads alone and the rest is being sorted; s1 knows no leader."""
+    story = Story(staged_proposal()).approved()
+    story.add(CatalogueNoted, when="before", catalogue=None, source="")
+    story.done(9).add(AssumptionsHeld, findings=("s3: its own log ends with 198.51.100.13:8300 alone",))
+    story.approved("irreversible").add(AssumptionsHeld, findings=()).done(14)
+    story.started("sort-s2").started("sort-s1").add(StepVerified, step="sort-s2", evidence="a peer of s3")
+    return story.add(StepFailed, step="sort-s1", why="error: it knows no leader")
+
+
+def staged_aborted() -> Story:
+    """Aborted in the middle of the sorting: the override is off again."""
+    story = staged_story().add(AbortChosen, by=BOB).add(UndoStarted, step="override-s3", attempt=1, epoch=1)
+    return story.add(UndoVerified, step="override-s3").add(Ended, outcome=Outcome.ABORTED)
+
+
 def stuck() -> Story:
     """An unread peers.json could not be taken back."""
     story = before_the_line().approved("irreversible")
@@ -278,6 +312,11 @@ CARDS: dict[str, Callable[[], Message]] = {
     ),
     "status-after-an-emptied-store": lambda: status_card(left_behind_report()),
     "status-without-store": lambda: status_card(report(stopped("s2"), problem="Redis does not answer.")),
+    "status-peers-emptied": lambda: status_card(report(peers_emptied())),
+    "status-never-bootstrapped": lambda: status_card(report(never_bootstrapped())),
+    "run-plan-staged": lambda: run_message(Story(staged_proposal()).add(GateOpened, gate="plan")),
+    "run-staged": lambda: run_message(staged_story()),
+    "run-staged-aborted": lambda: run_message(staged_aborted()),
     "run-just-proposed": lambda: run_message(start_story()),
     "run-plan": lambda: run_message(start_story().add(GateOpened, gate="plan")),
     "run-plan-peers-json": lambda: run_message(peers_story().add(GateOpened, gate="plan")),
@@ -377,7 +416,9 @@ def test_a_card_reads_as_it_did(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "story", [start_story, before_the_line, recovered, aborted_late, stuck], ids=lambda story: story.__name__
+    "story",
+    [start_story, before_the_line, recovered, aborted_late, stuck, staged_story],
+    ids=lambda story: story.__name__,
 )
 def test_the_terminal_says_the_same_of_a_run(story: Callable[[], Story]) -> None:
     """The terminal's text of a run is stored too, and has no control characters."""
@@ -397,7 +438,10 @@ def test_the_terminal_says_the_same_of_a_cluster() -> None:
 def test_every_stored_card_is_still_made() -> None:
     """No text of a card that nobody shows any more."""
     made = {*CARDS, "terminal-status", "terminal-plan"}
-    made |= {f"terminal-{s.__name__}" for s in (start_story, before_the_line, recovered, aborted_late, stuck)}
+    made |= {
+        f"terminal-{s.__name__}"
+        for s in (start_story, before_the_line, recovered, aborted_late, stuck, staged_story)
+    }
     assert {path.stem for path in FOLDER.glob("*.txt")} == made
 
 
