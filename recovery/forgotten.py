@@ -69,12 +69,17 @@ class Leftover(msgspec.Struct, frozen=True):
 
 
 def runs_seen(observation: ClusterObservation) -> tuple[RunId, ...]:
-    """The runs that hosts name: as holding, fencing, or the last one that acted."""
+    """The runs that hosts name: as holding, fencing, overriding, or the last one that acted."""
     named = [
         RunId(run)
         for server in observation.servers
         if server.host is not None
-        for run in (server.host.held_by, server.host.fenced_by, server.host.last_run)
+        for run in (
+            server.host.held_by,
+            server.host.fenced_by,
+            server.host.override_by,
+            server.host.last_run,
+        )
         if run
     ]
     return tuple(dict.fromkeys(named))
@@ -85,7 +90,7 @@ def leftovers(
 ) -> tuple[Leftover, ...]:
     """Tell of the runs that the store does not know where they still matter.
 
-    A hold or a fence matters for as long as it is there; what was merely done
+    A hold, a fence or an override matters for as long as it is there; what was merely done
     matters while the store has not given an epoch above that of the host.
     """
     found = []
@@ -102,7 +107,12 @@ def _left(server: ServerObservation, run: RunId, *, store_epoch: int) -> str:
     host = server.host
     if host is None:
         return ""
-    bars = [word for word, by in (("held", host.held_by), ("fenced", host.fenced_by)) if by == run]
+    marks = (
+        ("held", host.held_by),
+        ("fenced", host.fenced_by),
+        ("under an override of bootstrap_expect", host.override_by),
+    )
+    bars = [word for word, by in marks if by == run]
     last = host.last_run == run
     if not bars and not (last and host.epoch > store_epoch):
         return ""

@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from recovery.errors import StoreForgot
+from recovery.forgotten import leftovers, runs_seen
 from recovery.journal import Event, LeaseTaken, Outcome, RunState, StepStatus
 from recovery.model import ClusterName, RunId, ServerName
 from recovery.plan import Action, StepId, StopAgent
@@ -184,6 +186,30 @@ class TestAnEmptiedStore:
         assert ended.outcome is Outcome.RECOVERED
         assert table.world.leader() is not None
         assert (await table.service.status(CLUSTER)).left == ()
+
+    async def test_each_mark_of_a_run_is_found_and_said(self) -> None:
+        """A fence, an override and a hold name their run each, also where another run acted last."""
+        table = replaced()
+        observation = await table.world.observe()
+        marks = {"s1": {"held_by": "r1"}, "s2": {"fenced_by": "r2"}, "s3": {"override_by": "r3"}}
+        servers = tuple(
+            msgspec.structs.replace(
+                server,
+                host=msgspec.structs.replace(server.host, last_run="r9", epoch=4, **marks[server.name]),
+            )
+            for server in observation.servers
+            if server.host is not None
+        )
+        seen = msgspec.structs.replace(observation, servers=servers)
+        assert set(runs_seen(seen)) == {"r1", "r2", "r3", "r9"}
+        left = leftovers(seen, unknown=[RunId(run) for run in ("r1", "r2", "r3", "r9")], store_epoch=4)
+        assert {one.run: one.found for one in left} == {
+            "r1": ("s1 is running and held",),
+            "r2": ("s2 is running and fenced",),
+            "r3": ("s3 is running and under an override of bootstrap_expect",),
+        }
+        behind = leftovers(seen, unknown=[RunId("r9")], store_epoch=3)
+        assert [one.run for one in behind] == ["r9"]
 
     async def test_a_run_that_redis_knows_is_no_leftover(self) -> None:
         """Servers that an aborted run left held on purpose are not told as an accident."""
