@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import structlog
 
 from recovery.errors import (
+    HostBusy,
     HostRefused,
     HostUnreachable,
     IllegalEvent,
@@ -63,7 +64,7 @@ from recovery.journal import (
     next_step,
 )
 from recovery.model import ClusterName, Fact, Fails, Holds, RunId, ServerName, Unknown
-from recovery.plan import Check, LogIs, OneHistory, Risk, Silent, Step, Undo
+from recovery.plan import Action, Check, LogIs, OneHistory, Risk, Silent, Step, StepId, Undo
 from recovery.ports import ActKey, Clock, Lease, LeaseHeld, Notifier, RunStore, World
 
 LEASE_TTL_S = 10.0
@@ -115,6 +116,8 @@ class Driver:
         self._clock = clock
         self._stop = stop or asyncio.Event()
         self._stop_seen_s: float | None = None
+        self._cut_off: set[tuple[StepId, int]] = set()
+        """Acts that were cut off once and asked for again; the second time a person is asked."""
         self._recording = asyncio.Lock()
         self._log = log.bind(cluster=cluster, run=run, epoch=lease.epoch)
 
@@ -281,23 +284,50 @@ class Driver:
 
     async def _act(self, step: Step, attempt: int) -> None:
         deadline_s = self._clock.monotonic_s() + step.timeout_s
+        key = self._key(step, attempt, undo=False)
         try:
-            said = await self._world.perform(
-                step.action, key=self._key(step, attempt, undo=False), timeout_s=step.timeout_s
-            )
+            said = await self._perform_when_free(step.action, key, step.timeout_s, deadline_s=deadline_s)
         except (HostRefused, HostUnreachable) as error:
             await self._fail(step, str(error))
             return
         except InDoubt as error:
-            said = str(error)
+            if (step.id, attempt) not in self._cut_off and self._clock.monotonic_s() < deadline_s:
+                self._cut_off.add((step.id, attempt))
+                self._log.warning("an act was cut off, the host is asked", step=step.id, problem=str(error))
+                await self._resolve(step, attempt)
+            else:
+                await self._verify(step, str(error), deadline_s, cut_off=key)
+            return
         await self._verify(step, said, deadline_s)
 
+    async def _perform_when_free(
+        self, action: Action, key: ActKey, timeout_s: float, *, deadline_s: float
+    ) -> str:
+        """Perform it; a host where a lost driver's act is still under way is asked again until the deadline."""
+        while True:
+            try:
+                return await self._world.perform(action, key=key, timeout_s=timeout_s)
+            except HostBusy:
+                await self._catch_up()
+                if self._state.aborted_by is not None or self._clock.monotonic_s() >= deadline_s:
+                    raise
+                self._give_way()
+                await self._clock.sleep(POLL_S)
+
     async def _verify(
-        self, step: Step, said: str, deadline_s: float, *, resolved: bool = False, unless_seen: str = ""
+        self,
+        step: Step,
+        said: str,
+        deadline_s: float,
+        *,
+        resolved: bool = False,
+        unless_seen: str = "",
+        cut_off: ActKey | None = None,
     ) -> None:
         """Check ``after`` until it holds, time is up, or the run is being stopped.
 
-        ``unless_seen`` is what is known already in case that it never holds.
+        ``unless_seen`` is what is known already in case that it never holds. ``cut_off`` names an act whose end
+        was not seen: without the host's receipt it may still take effect, so it is in doubt, not failed.
         """
         while True:
             facts = await self._check_all(step.after)
@@ -315,7 +345,10 @@ class Driver:
             await self._clock.sleep(POLL_S)
         seen = [fact.observed for fact in facts if isinstance(fact, Fails)]
         unseen = [fact.reason for fact in facts if isinstance(fact, Unknown)]
-        if seen:
+        if cut_off is not None and not isinstance(await self._world.receipt(step.action, key=cut_off), Holds):
+            why = "; ".join((said, *(f"so far: {each}" for each in (*seen, *unseen))))
+            await self._record(StepInDoubt(at_s=self._clock.now_s(), step=step.id, why=why))
+        elif seen:
             why = "; ".join([unless_seen, *seen] if unless_seen else seen)
             await self._fail(step, f"interrupted while waiting: {why}" if interrupted else why)
         else:
@@ -328,7 +361,7 @@ class Driver:
         await self._record(StepFailed(at_s=self._clock.now_s(), step=step.id, why=why, lines=tuple(lines)))
 
     async def _resolve(self, step: Step, attempt: int) -> None:
-        """A step was started and its outcome never recorded: ask the world, then the host's receipt."""
+        """A step was started and its outcome was not seen: ask the world, then the host's receipt."""
         deadline_s = self._clock.monotonic_s() + step.timeout_s
         if _all_hold(await self._check_all(step.after)) is not None:
             await self._verify(step, "", deadline_s, resolved=True)
@@ -361,8 +394,11 @@ class Driver:
         )
         deadline_s = self._clock.monotonic_s() + step.timeout_s
         try:
-            await self._world.perform(
-                undo.action, key=self._key(step, attempt, undo=True), timeout_s=step.timeout_s
+            await self._perform_when_free(
+                undo.action,
+                self._key(step, attempt, undo=True),
+                step.timeout_s,
+                deadline_s=deadline_s,
             )
         except (HostRefused, HostUnreachable, InDoubt) as error:
             problem = str(error)

@@ -10,6 +10,7 @@ RecoveryError                    every fault of ours that a person may read
 ├── UnknownKind                  stored data of a kind this version does not know
 ├── HostUnreachable              no SSH session to a host (network, key, host key, name)
 ├── HostRefused                  host.sh said no: precondition, epoch, lock, space, sudo
+│   └── HostBusy                 another call is at work on that host; it can be asked again
 ├── InventoryProblem             an Ansible inventory, or the program that prints it, cannot be used
 ├── RaftLogUnreadable            raft.db or a snapshot cannot be read safely (recovery.boltfile)
 └── InDoubt                      a remote act was cut off: it may or may not have happened
@@ -65,6 +66,10 @@ class HostRefused(RecoveryError):
 
 class InventoryProblem(RecoveryError):
     """An Ansible inventory cannot be read, or the program that prints it failed."""
+
+
+class HostBusy(HostRefused):
+    """Another call holds the host's lock: an older driver's act may still be under way there."""
 
 
 class InDoubt(RecoveryError):

@@ -13,11 +13,12 @@ from typing import Final, Protocol
 
 import msgspec
 
-from recovery.errors import HostRefused, HostUnreachable, InDoubt
+from recovery.errors import HostBusy, HostRefused, HostUnreachable, InDoubt
 from recovery.model import HostView
 from recovery.ports import ActKey
 
 INSTALLED_AT: Final = "/usr/local/sbin/consul-recovery-host"
+_BUSY: Final = 68
 _BEGUN: Final = 70
 _REFUSED: Final = range(64, _BEGUN)
 _READ_TIMEOUT_S: Final = 20.0
@@ -274,6 +275,8 @@ class Host:
 
     def _fault(self, verb: str, answer: Answer) -> HostRefused | InDoubt:
         reason = answer.stderr.splitlines()[-1] if answer.stderr else f"exit status {answer.status}"
+        if answer.status == _BUSY:
+            return HostBusy(f"{self.address}: {reason}. Nothing was changed by this step ({verb}).")
         if answer.status in _REFUSED:
             return HostRefused(f"{self.address}: {reason}. Nothing was changed by this step ({verb}).")
         if answer.status == _BEGUN:

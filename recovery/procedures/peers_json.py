@@ -207,7 +207,12 @@ def _plan(seen: Survey, survivors: tuple[VoterSight, ...], *, bigger: bool) -> P
     # An approval may be minutes old: nothing is touched where a leader or a lost server is back.
     quiet: tuple[Check, ...] = (
         NoLeader(tuple(server.name for server in observation.servers if server.reached)),
-        *(Silent(claim.server, claim.node_id, claim.address) for claim in claimed),
+        *(
+            Silent(claim.server, claim.node_id, claim.address)
+            for claim in claimed
+            # Whom this plan fences itself is reached, and kept from starting only then.
+            if claim.server not in {name for name, _ in fenced}
+        ),
     )
     steps += [parts.hold(name, before=quiet) for name in touched]
     steps += [parts.stop(name) for name in touched]

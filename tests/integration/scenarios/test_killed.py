@@ -45,7 +45,7 @@ def cut_ssh(host: Host, *, after: str, within: str) -> Strike:
 
 
 _WAIT_FOR_THE_LOCK = "until pgrep --full --exact 'flock -w 20 9' >/dev/null; do sleep 0.02; done"
-_KILL_SESSIONS = "pids=$(pgrep --full 'sshd: recovery@notty'); kill -9 $pids && echo $pids"
+_KILL_SESSIONS = "pids=$(pgrep --full 'ssh[d]: recovery@notty'); kill -9 $pids && echo $pids"
 
 
 async def test_killed_cut_off_and_doubled_a_run_still_does_each_thing_once(lab: Lab) -> None:

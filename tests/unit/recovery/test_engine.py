@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from recovery.errors import HostRefused, InDoubt
+from recovery.errors import HostBusy, HostRefused, InDoubt
 from recovery.journal import Approved, CatalogueNoted, Outcome, StepStarted, StepStatus, left_behind
 from recovery.model import ClusterName, ServerName
 from recovery.plan import Action, StartAgent, StepId, StopAgent, WritePeers
@@ -234,7 +234,7 @@ class TestPeersJson:
 class TestDoubt:
     @pytest.mark.parametrize("took_effect", [True, False])
     async def test_an_act_cut_off_is_judged_by_the_world(self, *, took_effect: bool) -> None:
-        """A stop whose connection was cut is done if the agent is stopped, and failed if it is seen running."""
+        """A stop that is cut off again and again is done if the agent is stopped, and in doubt while it runs."""
         table = Table(replaced())
         run = await table.proposed(lost=LOST)
 
@@ -246,8 +246,39 @@ class TestDoubt:
 
         table.world.before_act = cut
         state = await table.drive_approved(run)
-        expected = StepStatus.DONE if took_effect else StepStatus.FAILED
+        expected = StepStatus.DONE if took_effect else StepStatus.IN_DOUBT
         assert state.step_state(StepId("stop-s1")).status is expected
+
+    async def test_an_act_cut_off_once_is_asked_for_again_and_done_once(self) -> None:
+        """The host is asked, not a person: its receipt makes the second call harmless."""
+        table = Table(replaced())
+        run = await table.proposed(lost=LOST)
+        cuts = iter([True])
+
+        def cut(action: Action, key: ActKey) -> None:
+            del key
+            if isinstance(action, StopAgent) and action.server == "s1" and next(cuts, False):
+                raise InDoubt("s1: the connection was lost; it may have been stopped")
+
+        table.world.before_act = cut
+        state = await table.drive_approved(run)
+        assert state.outcome is Outcome.RECOVERED
+        assert state.step_state(StepId("stop-s1")).attempt == 1
+        assert table.world.servers[ServerName("s1")].stops == 1
+
+    async def test_a_busy_host_is_asked_again_until_it_is_free(self) -> None:
+        """A lost driver's act may still be under way there: no person is asked to press Retry for that."""
+        table = Table(replaced())
+        run = await table.proposed(lost=LOST)
+        busy = iter([True] * 5)
+
+        def locked(action: Action, key: ActKey) -> None:
+            del key
+            if isinstance(action, StopAgent) and next(busy, False):
+                raise HostBusy("s1: another call is at work on this host; nothing was changed")
+
+        table.world.before_act = locked
+        assert (await table.drive_approved(run)).outcome is Outcome.RECOVERED
 
     async def test_a_driver_that_died_is_followed_without_doing_anything_twice(self) -> None:
         """Killed right after each act in turn: the next driver finishes, and no act runs twice."""

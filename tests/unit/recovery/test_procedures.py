@@ -193,6 +193,11 @@ class TestPeersJson:
         """A reached server whose log cannot be read is left out, and made unable to come up."""
         made = plan(cluster(running("s1", voters=THREE), damaged("s2"), unreachable("s3")), lost=("s2", "s3"))
         assert index(made, "fence-s2") < index(made, "write-peers-s1")
+        # Until then nothing keeps it from starting, so nobody may ask for its silence before.
+        early = made.steps[: index(made, "fence-s2")]
+        assert not any(
+            isinstance(check, Silent) and check.name == "s2" for step in early for check in step.before
+        )
         assert "s2" not in starts(made.steps)
 
     def test_the_digest_survives_a_growing_term(self) -> None:
