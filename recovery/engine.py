@@ -363,11 +363,20 @@ class Driver:
     async def _resolve(self, step: Step, attempt: int) -> None:
         """A step was started and its outcome was not seen: ask the world, then the host's receipt."""
         deadline_s = self._clock.monotonic_s() + step.timeout_s
-        if _all_hold(await self._check_all(step.after)) is not None:
-            await self._verify(step, "", deadline_s, resolved=True)
-            return
         key = self._key(step, attempt, undo=False)
-        match await self._world.receipt(step.action, key=key):
+        while True:
+            if _all_hold(await self._check_all(step.after)) is not None:
+                await self._verify(step, "", deadline_s, resolved=True)
+                return
+            receipt = await self._world.receipt(step.action, key=key)
+            await self._catch_up()
+            stopping = self._state.aborted_by is not None or bool(self._state.two_leaders)
+            if not isinstance(receipt, Unknown) or stopping or self._clock.monotonic_s() >= deadline_s:
+                break
+            # A host that was just cut off may be back in a moment.
+            self._give_way()
+            await self._clock.sleep(POLL_S)
+        match receipt:
             case Holds():
                 await self._verify(step, "the host's receipt says it was done", deadline_s, resolved=True)
             case Fails():
