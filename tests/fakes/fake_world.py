@@ -460,16 +460,11 @@ class FakeWorld:
             return Unknown("no host of the cluster answers, so nobody could see it alive")
         # Who runs is seen by every other one that runs, also where we cannot reach it.
         witnesses = [server for server in reached if server.running]
-<<<<<<< HEAD
         alive = any(s.running and s.raft_id == node_id for s in self.servers.values() if witnesses)
-        return Fails(f"{name} answers") if alive else Holds(f"{name} is silent")
-=======
-        alive = any(s.running and s.node_id == node_id for s in self.servers.values() if witnesses)
         if alive:
             return Fails(f"{name} answers")
-        loose = any(s.node_id == node_id and not s.held_by and not s.fenced_by for s in reached)
+        loose = any(s.raft_id == node_id and not s.held_by and not s.fenced_by for s in reached)
         return Fails(f"nothing keeps {name} from starting") if loose else Holds(f"{name} is silent")
->>>>>>> 37b2890 (A cut-off act is asked for again once and then in doubt; a busy host is waited for; a damaged server can be fenced by its own plan)
 
     def _check_server(
         self,

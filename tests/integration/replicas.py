@@ -229,6 +229,11 @@ class Play:
             bob = asyncio.create_task(self._bob(run))
             try:
                 state = await self._watch(run)
+            except asyncio.CancelledError:
+                told = [repr(event)[:300] for event in (await store.events(cluster, run))[1:]]
+                raise AssertionError(
+                    f"the run did not end within {timeout_s:.0f} s:\n" + "\n".join(told[-25:])
+                ) from None
             finally:
                 bob.cancel()
                 await asyncio.gather(bob, return_exceptions=True)
