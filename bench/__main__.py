@@ -11,13 +11,13 @@ from pathlib import Path
 
 import structlog
 
-from bench import recovery, status
+from bench import clicks, durability, recovery, status
 from bench.page import Section, machine, put
 from lab.datacentre import Lab
 from lab.errors import LabError
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
-NAMES = ("recovery", "status")
+NAMES = ("recovery", "status", "durability", "clicks")
 
 
 async def measure(name: str, *, pairs: int) -> Section:
@@ -26,6 +26,10 @@ async def measure(name: str, *, pairs: int) -> Section:
         lab.enter()
         if name == "recovery":
             return await recovery.measure(lab, pairs=pairs)
+        if name == "durability":
+            return await durability.measure(lab, pairs=pairs)
+        if name == "clicks":
+            return await clicks.measure(lab)
         return await status.measure(lab)
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import re
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -18,10 +16,8 @@ from dataclasses import dataclass, field
 
 from bot.wiring import Core, open_core
 from config.settings import load_settings
-from lab.bot_process import BotProcess
-from lab.bot_settings import write_settings
 from lab.datacentre import Lab
-from lab.errors import LabError
+from lab.fleet import Fleet, fleet
 from lab.host import Host
 from lab.slack import LocalSlack, Message
 from recovery.journal import (
@@ -117,92 +113,36 @@ def planned(states: list[RunState], *, ran: frozenset[str]) -> Counts:
     return Counts(starts, stops)
 
 
+@dataclass(frozen=True, slots=True)
 class Replicas:
-    """Several bot processes on one Redis and one Slack, as many as in the beginning whatever happens to them."""
+    """A fleet of bots, and a view of its own of the runs."""
 
-    def __init__(
-        self, lab: Lab, slack: LocalSlack, core: Core, settings: os.PathLike[str], cluster: str
-    ) -> None:
-        self.lab = lab
-        self.slack = slack
-        self.core = core
-        self.cluster = ClusterName(cluster)
-        self._settings = settings
-        self._bots: list[BotProcess] = []
-        self._made = 0
-        self.killed = 0
-
-    async def start_one(self) -> None:
-        """Start one more."""
-        self._made += 1
-        folder = self.lab.folder / "replicas" / self.cluster
-        bot = BotProcess(folder / "settings.yaml", folder / f"bot-{self._made}.log")
-        await bot.start()
-        self._bots.append(bot)
+    fleet: Fleet
+    core: Core
 
     @property
-    def logs(self) -> str:
-        """What all of them logged."""
-        folder = self.lab.folder / "replicas" / self.cluster
-        return "\n".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob("bot-*.log")))
+    def slack(self) -> LocalSlack:
+        """The Slack that all of them are connected to."""
+        return self.fleet.slack
 
-    def driver(self, owner: str) -> BotProcess | None:
-        """The process that leases know by this name."""
-        return next((bot for bot in self._bots if owner and owner in _owners(bot)), None)
+    @property
+    def cluster(self) -> ClusterName:
+        """The cluster's name in their settings."""
+        return ClusterName(self.fleet.cluster)
 
-    async def kill(self, bot: BotProcess) -> None:
-        """SIGKILL it, and start another one in its place."""
-        self._bots.remove(bot)
-        await bot.kill()
-        self.killed += 1
-        await self.start_one()
-
-    async def replace(self, bot: BotProcess) -> int:
-        """A rolling deploy's step: start another one, then SIGTERM this one; its exit status."""
-        await self.start_one()
-        await self.slack.wait_connected(2 * len(self._bots), timeout_s=60)
-        self._bots.remove(bot)
-        return await bot.stop()
-
-    async def close(self) -> None:
-        """Stop all."""
-        for bot in self._bots:
-            with contextlib.suppress(LabError):
-                await bot.stop()
-
-
-def _owners(bot: BotProcess) -> set[str]:
-    return set(re.findall(r'"owner": ?"([^"]+)"', bot.log_text))
+    async def events(self, run: RunId) -> tuple[Event, ...]:
+        """The run's journal."""
+        return await self.core.store.events(self.cluster, run)
 
 
 @asynccontextmanager
 async def replicas(lab: Lab, *, count: int) -> AsyncIterator[Replicas]:
     """Start that many bots over the lab's servers as they are now; stops them at the end."""
-    cluster = f"c{os.urandom(3).hex()}"
-    async with LocalSlack(seed=7) as slack:
-        settings = write_settings(
-            lab.folder / "replicas" / cluster,
-            slack_api_url=slack.api_url,
-            bot_token=slack.bot_token,
-            app_token=slack.app_token,
-            redis_url=await lab.redis(),
-            ssh_user=lab.ssh_user,
-            ssh_key=lab.ssh_key,
-            known_hosts=lab.known_hosts,
-            servers={host.name: host.address for host in lab.servers},
-            cluster=cluster,
-        )
-        async with open_core(load_settings(settings, environ={}), kind="test") as core:
-            several = Replicas(lab, slack, core, settings, cluster)
-            try:
-                for _ in range(count):
-                    await several.start_one()
-                await slack.wait_connected(2 * count, timeout_s=90)
-                yield several
-            finally:
-                await several.close()
+    async with fleet(lab, count=count) as bots:
+        async with open_core(load_settings(bots.settings, environ={}), kind="test") as core:
+            yield Replicas(bots, core)
         # Clicks to a killed process are not acked; everything else must be as Slack wants it.
-        assert slack.violations == []
+        assert bots.slack.violations == []
 
 
 Strike = Callable[["Play", tuple[Event, ...], RunState], Awaitable[None]]
@@ -327,10 +267,10 @@ def kill_between(*steps: str) -> Strike:
 async def _kill(play: Play, at: set[StepId], state: RunState) -> None:
     if at <= play.hit or state.outcome is not None:
         return
-    bot = play.bots.driver(state.owner)
+    bot = play.bots.fleet.driver(state.owner)
     if bot is not None:
         play.hit |= at
-        await play.bots.kill(bot)
+        await play.bots.fleet.kill(bot)
 
 
 def both(*strikes: Strike) -> Strike:

@@ -67,8 +67,8 @@ async def test_killed_cut_off_and_doubled_a_run_still_does_each_thing_once(lab: 
         assert healed.outcome is Outcome.RECOVERED
         await PEERS_JSON.heals(lab)
         assert play.hit >= {"stop-s1", "leader"}
-        events = await bots.core.store.events(bots.cluster, run)
-        assert len(takeovers(events)) == bots.killed == 2
+        events = await bots.events(run)
+        assert len(takeovers(events)) == bots.fleet.killed == 2
         card = play.card(run)
         assert card is not None
         said = "\n".join(bots.slack.plain_text(m) for m in bots.slack.thread(card.ts))
@@ -95,16 +95,16 @@ async def test_a_rolling_deploy_finishes_the_step_and_loses_no_click(lab: Lab) -
 
         async def deploy(play: Play, events: tuple[Event, ...], state: RunState) -> None:
             del play, events
-            bot = bots.driver(state.owner)
+            bot = bots.fleet.driver(state.owner)
             started = state.step_state(StepId("start-s2")).status is StepStatus.DOING
             if bot is not None and not deploys and started:
-                deploys.append(asyncio.create_task(bots.replace(bot)))
+                deploys.append(asyncio.create_task(bots.fleet.replace(bot)))
 
         play = Play(bots, deploy)
         run, ended = await play.run("recover {cluster}", timeout_s=120)
         assert ended.outcome is Outcome.RECOVERED
         assert await deploys[0] == 0
-        assert takeovers(await bots.core.store.events(bots.cluster, run)) == []
+        assert takeovers(await bots.events(run)) == []
         bots.slack.assert_clean()
     assert (await counted(lab.servers)).since(before) == planned([ended], ran=ran)
 
