@@ -17,9 +17,9 @@ from tests.contract.redis_server import DURABLE, running_redis
 pytestmark = pytest.mark.lab
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def redis_socket() -> Iterator[Path]:
-    """A real Redis."""
+    """A real Redis of its own for each test: one bot's look is remembered, and the next bot would not look."""
     with running_redis(*DURABLE) as path:
         yield path
 
