@@ -52,8 +52,14 @@ def remaining(state: RunState, *, unit: str) -> tuple[str, ...]:
         return ()
     return (
         "# as root on the named server; DATA is the agent's data_dir, CONFIG_DIR its configuration directory",
-        *(line for step in steps for line in _commands(step, step.action, unit)),
+        *(line for step in steps for line in _remaining(step, state.step_state(step.id).status, unit)),
     )
+
+
+def _remaining(step: Step, status: StepStatus, unit: str) -> Iterable[str]:
+    if status in {StepStatus.DOING, StepStatus.IN_DOUBT}:
+        yield "# the next one may have happened already: look first"
+    yield from _commands(step, step.action, unit)
 
 
 def left_lines(state: RunState) -> tuple[str, ...]:
@@ -101,6 +107,11 @@ def undoing(state: RunState, *, unit: str) -> tuple[str, ...]:
         if isinstance(step.rollback, Undo):
             lines += _commands(step, step.rollback.action, unit)
     return tuple(lines)
+
+
+def taking_back(step: Step, *, unit: str) -> tuple[str, ...]:
+    """How to take one step back by hand; nothing where there is no way back."""
+    return commands(step.rollback.action, unit=unit) if isinstance(step.rollback, Undo) else ()
 
 
 def _commands(step: Step, action: Action, unit: str) -> Iterable[str]:

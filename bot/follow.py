@@ -143,7 +143,7 @@ class Follower:
                 self._console.print(text.events(news, view.state), soft_wrap=True)
             told = len(view.events)
             if not self._quiet and question(view.state) not in {"", asked}:
-                self._console.print("\n".join(_open_question(view)), soft_wrap=True)
+                self._console.print("\n".join(self._question(view)), soft_wrap=True)
             asked = question(view.state)
             if _waits(view, until_asked=until_asked):
                 return view
@@ -162,14 +162,14 @@ class Follower:
             await self._core.clock.sleep(LOOK_EVERY_S)
             return view
 
+    def _question(self, view: RunView) -> list[str]:
+        gate = view.state.waiting_gate
+        unit = self._core.units[view.cluster]
+        return text.asked(view, gate) if gate is not None else text.decision(view, unit=unit)
+
     def _picture(self, view: RunView) -> Text:
         unit = self._core.units[view.cluster]
         return Text(text.run(view, now_s=self._core.clock.now_s(), unit=unit))
-
-
-def _open_question(view: RunView) -> list[str]:
-    gate = view.state.waiting_gate
-    return text.asked(view, gate) if gate is not None else text.decision(view)
 
 
 def _waits(view: RunView, *, until_asked: bool) -> bool:

@@ -18,9 +18,8 @@ from typing import Any, assert_never
 import msgspec
 import structlog
 
-from bot import authz, commands, notes
-from bot.authz import Allowed, Deed, Denied, Rules
-from bot.blocks import Block, Message
+from bot import commands, notes
+from bot.authz import Deed, Rules
 from bot.buttons import (
     ABORT,
     APPROVE,
@@ -49,6 +48,7 @@ from bot.commands import (
     Unlock,
 )
 from bot.directory import Directory
+from bot.lock_desk import LockDesk
 from bot.notifier import SlackNotifier
 from bot.payloads import (
     Asked,
@@ -61,6 +61,7 @@ from bot.payloads import (
     read_private,
     read_unlock,
 )
+from bot.reception import Reception
 from bot.registry import TaskRegistry
 from bot.status_card import status_card
 from bot.talk import NOT_INVITED, SaidNo, SlackProblem, Talk
@@ -107,8 +108,8 @@ class Handlers:
         self._service = service
         self._store = store
         self._talk = talk
-        self._directory = directory
-        self._rules = rules
+        self._reception = Reception(talk, directory=directory, rules=rules)
+        self._lock = LockDesk(service, reception=self._reception, notifier=notifier, nudge=nudge)
         self._notifier = notifier
         self._tasks = tasks
         self._clock = clock
@@ -235,7 +236,7 @@ class Handlers:
             await work()
         except RecoveryError as problem:
             bound.warning("could not be done", problem=str(problem))
-            await self._answer(asked, notes.told(str(problem)))
+            await self._reception.answer(asked, notes.told(str(problem)))
         except SlackProblem as problem:
             bound.warning("slack did not take the answer", problem=str(problem))
         except asyncio.CancelledError:
@@ -243,7 +244,7 @@ class Handlers:
         except Exception:  # noqa: BLE001 - it is told to the person and logged with its trace
             error_id = secrets.token_hex(4)
             bound.exception("a handler failed", error_id=error_id)
-            await self._answer(asked, notes.broken(error_id))
+            await self._reception.answer(asked, notes.broken(error_id))
 
     async def _first_time(self, asked: Asked) -> bool:
         try:
@@ -252,50 +253,6 @@ class Handlers:
             # Without a store nothing but looking works anyway, and looking twice does no harm.
             log.warning("repeated payloads cannot be told", problem=str(problem))
             return True
-
-    async def _answer(self, asked: Asked, message: Message) -> None:
-        """Answer one person; tries the other way when one does not work, and gives up quietly."""
-        try:
-            if asked.response_url:
-                await self._talk.respond(asked.response_url, message)
-                return
-        except SlackProblem as problem:
-            log.warning("response_url did not work", problem=str(problem))
-        try:
-            await self._talk.whisper(asked.channel, asked.caller.user_id, message)
-        except SlackProblem as problem:
-            log.warning("the person could not be answered", user=asked.caller.user_id, problem=str(problem))
-
-    # --- rights
-
-    async def _may(
-        self, asked: Asked, deed: Deed, *, fresh: bool = False, run: RunView | None = None
-    ) -> Person | None:
-        """The person, or None after they were told why not."""
-        caller, rules = asked.caller, self._rules
-        verdict: Allowed | Denied | None = authz.foreign(caller, rules)
-        if verdict is None:
-            account, membership = await asyncio.gather(
-                self._directory.account(caller.user_id, fresh=fresh),
-                self._directory.membership(caller.user_id, rules.grant_of(deed).groups, fresh=fresh),
-            )
-            own = run is not None and authz.person_of(caller, rules) == run.state.requested_by
-            verdict = authz.judge(
-                deed, caller, account=account, membership=membership, rules=rules, own_run=own
-            )
-        if isinstance(verdict, Allowed):
-            return verdict.person
-        log.warning("denied", user=caller.user_id, team=caller.team_id, deed=str(deed), key=asked.key)
-        await self._answer(asked, notes.said(verdict.message))
-        return None
-
-    async def _may_look(self, asked: Asked) -> bool:
-        """Everybody of our workspace may look, also while Slack cannot say who they are."""
-        refused = authz.foreign(asked.caller, self._rules)
-        if refused is not None:
-            log.warning("denied", user=asked.caller.user_id, team=asked.caller.team_id, deed="look")
-            await self._answer(asked, notes.said(refused.message))
-        return refused is None
 
     # --- the commands
 
@@ -310,11 +267,11 @@ class Handlers:
                     asked, self._service.resolve_cluster(cluster), readmit.NAME, (), server=ServerName(server)
                 )
             case Resume(target=target):
-                await self._resume(asked, await self._run_named(target))
+                await self._lock.resume(asked, await self._run_named(target))
             case Unlock(target=target):
-                await self._ask_unlock(asked, await self._run_named(target))
+                await self._lock.ask_unlock(asked, await self._run_named(target))
             case Show(target=target):
-                await self._show(asked, await self._run_named(target))
+                await self._lock.show(asked, await self._run_named(target))
             case Runs(cluster=cluster):
                 await self._runs(asked, self._service.resolve_cluster(cluster))
             case Abort(target=target):
@@ -324,7 +281,7 @@ class Handlers:
                 view = await self._run_named(target)
                 await self._retry(asked, view, step="")
             case Help():
-                await self._answer(asked, notes.said(notes.helped()))
+                await self._reception.answer(asked, notes.said(notes.helped()))
             case _:
                 assert_never(command)
 
@@ -339,7 +296,7 @@ class Handlers:
         return view
 
     async def _status(self, asked: Asked, cluster: ClusterName) -> None:
-        if not await self._may_look(asked):
+        if not await self._reception.may_look(asked):
             return
         message = status_card(await self._service.status(cluster))
         try:
@@ -347,7 +304,7 @@ class Handlers:
         except SaidNo as refusal:
             if refusal.error not in NOT_INVITED:
                 raise
-            await self._answer(asked, notes.not_invited(message))
+            await self._reception.answer(asked, notes.not_invited(message))
 
     async def _recover(
         self,
@@ -358,7 +315,7 @@ class Handlers:
         *,
         server: ServerName | None = None,
     ) -> None:
-        person = await self._may(asked, Deed.RECOVER)
+        person = await self._reception.may(asked, Deed.RECOVER)
         if person is None:
             return
         result = await self._service.propose(
@@ -376,62 +333,23 @@ class Handlers:
                 self._nudge()
             case Locked(holder=holder):
                 link = await self._notifier.link(cluster, holder.run)
-                await self._answer(asked, notes.locked(holder, link, now_s=self._clock.now_s()))
+                await self._reception.answer(asked, notes.locked(holder, link, now_s=self._clock.now_s()))
             case NothingToDo(report=report):
-                await self._answer(asked, notes.nothing_to_do(report))
+                await self._reception.answer(asked, notes.nothing_to_do(report))
             case Refused():
-                await self._answer(asked, notes.refused(result))
+                await self._reception.answer(asked, notes.refused(result))
             case _:
                 assert_never(result)
 
     async def _runs(self, asked: Asked, cluster: ClusterName) -> None:
-        if not await self._may_look(asked):
+        if not await self._reception.may_look(asked):
             return
         views = await self._service.runs(cluster, limit=10)
         links = await asyncio.gather(*(self._notifier.link(cluster, view.run) for view in views))
-        await self._answer(asked, notes.runs(cluster, zip(views, links, strict=True)))
-
-    async def _show(self, asked: Asked, view: RunView) -> None:
-        if not await self._may_look(asked):
-            return
-        link = await self._notifier.link(view.cluster, view.run)
-        await self._answer(asked, notes.shown(view, link, self._notifier.look(view)))
-
-    async def _resume(self, asked: Asked, view: RunView) -> None:
-        person = await self._may(asked, Deed.RESUME, run=view)
-        if person is None:
-            return
-        if view.state.outcome is not None:
-            await self._answer(
-                asked, notes.told(f"Run {view.run} has ended ({view.state.outcome}). Nothing was done.")
-            )
-            return
-        driver = await self._service.driver(view.cluster)
-        log.info("resume", run=view.run, by=person, driver=driver.owner if driver is not None else "")
-        self._nudge()
-        await self._answer(
-            asked, notes.resumed(view, driver, await self._notifier.link(view.cluster, view.run))
-        )
-
-    async def _ask_unlock(self, asked: Asked, view: RunView) -> None:
-        """Open the form at once: the trigger lives three seconds. Rights are asked before and after."""
-        if view.state.outcome is not None:
-            await self._answer(
-                asked,
-                notes.told(
-                    f"Run {view.run} has ended ({view.state.outcome}) and holds no lock. Nothing was done."
-                ),
-            )
-            return
-        if await self._may(asked, Deed.UNLOCK) is None:
-            return
-        driver = await self._service.driver(view.cluster)
-        form = PrivateUnlock(view.run, notes.holder_of(view, driver), asked.channel, asked.response_url)
-        modal = notes.unlock_modal(view, driver, private=msgspec.json.encode(form).decode())
-        await self._open(asked, asked.trigger_id, modal, "Nothing was unlocked; type it again.")
+        await self._reception.answer(asked, notes.runs(cluster, zip(views, links, strict=True)))
 
     async def _unlock(self, asked: Asked, form: PrivateUnlock, reason: str) -> None:
-        person = await self._may(asked, Deed.UNLOCK, fresh=True)
+        person = await self._reception.may(asked, Deed.UNLOCK, fresh=True)
         if person is None:
             return
         view = await self._service.find(form.run)
@@ -440,13 +358,6 @@ class Handlers:
             view.cluster, view.run, by=person, holder=form.holder, reason=reason
         )
         await self._decided(asked, result, "unlocked", by=person)
-
-    async def _open(self, asked: Asked, trigger_id: str, modal: Block, instead: str) -> None:
-        try:
-            await self._talk.open_view(trigger_id, modal)
-        except SlackProblem as problem:
-            log.warning("the modal could not be opened", problem=str(problem))
-            await self._answer(asked, notes.said(f"Slack did not open the form in time. {instead}"))
 
     # --- the buttons
 
@@ -460,7 +371,7 @@ class Handlers:
             return
         press = read_value(value)
         if press is None or name not in {APPROVE, APPROVE_TYPED, ABORT, RETRY}:
-            await self._answer(asked, notes.said(notes.OLD_BUTTON))
+            await self._reception.answer(asked, notes.said(notes.OLD_BUTTON))
             return
         if name == APPROVE:
             await self._approve(asked, press)
@@ -472,7 +383,7 @@ class Handlers:
             await self._retry(asked, await self._service.find(press.run), step=press.what)
 
     async def _refresh(self, asked: Asked, cluster: ClusterName, body: Json) -> None:
-        if not await self._may_look(asked):
+        if not await self._reception.may_look(asked):
             return
         container = body.get("container") or {}
         message = status_card(await self._service.status(cluster))
@@ -480,19 +391,19 @@ class Handlers:
             await self._talk.update(asked.channel, str(container.get("message_ts") or ""), message)
         except SlackProblem:
             # An ephemeral one, or one that is gone.
-            await self._answer(asked, message)
+            await self._reception.answer(asked, message)
 
     async def _ask_names(self, asked: Asked, press: Press, trigger_id: str) -> None:
         """Open the modal at once: the trigger lives three seconds. Rights are asked before and after."""
-        if await self._may(asked, Deed.APPROVE) is None:
+        if await self._reception.may(asked, Deed.APPROVE) is None:
             return
         private = Private(press, asked.channel, asked.response_url)
         view = notes.typed_modal(press, private=msgspec.json.encode(private).decode())
-        await self._open(asked, trigger_id, view, "Nothing was approved; click again.")
+        await self._reception.open_form(asked, trigger_id, view, "Nothing was approved; click again.")
 
     async def _approve(self, asked: Asked, press: Press, *, typed: tuple[ServerName, ...] = ()) -> None:
         # Asked afresh: whoever left the group a minute ago must not approve.
-        person = await self._may(asked, Deed.APPROVE, fresh=True)
+        person = await self._reception.may(asked, Deed.APPROVE, fresh=True)
         if person is None:
             return
         view = await self._service.find(press.run)
@@ -507,14 +418,14 @@ class Handlers:
         await self._decided(asked, result, f"approved {press.what}", by=person)
 
     async def _abort(self, asked: Asked, view: RunView) -> None:
-        person = await self._may(asked, Deed.ABORT, fresh=True, run=view)
+        person = await self._reception.may(asked, Deed.ABORT, fresh=True, run=view)
         if person is None:
             return
         result = await self._service.abort(view.cluster, view.run, by=person)
         await self._decided(asked, result, "aborted", by=person)
 
     async def _retry(self, asked: Asked, view: RunView, *, step: str) -> None:
-        person = await self._may(asked, Deed.RETRY, fresh=True, run=view)
+        person = await self._reception.may(asked, Deed.RETRY, fresh=True, run=view)
         if person is None:
             return
         result = await self._service.retry(view.cluster, view.run, by=person, step=step)
@@ -523,7 +434,7 @@ class Handlers:
     async def _decided(self, asked: Asked, result: DecisionResult, what: str, *, by: Person) -> None:
         if isinstance(result, Rejected):
             log.warning("a decision did not count", wanted=what, by=by, reason=result.reason)
-            await self._answer(asked, notes.told(result.reason))
+            await self._reception.answer(asked, notes.told(result.reason))
             return
         view = result.view
         log.info(what, run=view.run, by=by, user=asked.caller.user_id)

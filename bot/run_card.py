@@ -97,7 +97,7 @@ def run_card(view: RunView, look: Look) -> Message:
                 blocks.append(decision_buttons(view, retry=False))
         case Phase.DECISION:
             blocks.append(section(step_lines(state, now_s=look.now_s)))
-            blocks += decision_blocks(view)
+            blocks += decision_blocks(view, unit=look.unit)
             blocks.append(decision_buttons(view, retry=not state.two_leaders))
         case Phase.RECOVERED:
             blocks += _recovered(view)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bot import by_hand
 from bot.blocks import Block, actions, button, code_block, confirm, esc, section
 from bot.buttons import ABORT, APPROVE, APPROVE_TYPED, RETRY, value_of
 from bot.rows import Row, rows
 from bot.wording import (
+    MEANING,
     RISK_WORD,
     STEP_MARK,
     STEP_WORD,
@@ -218,7 +220,7 @@ def block_id(view: RunView) -> str:
     return f"run:{view.run}:{view.state.length}"
 
 
-def decision_blocks(view: RunView) -> list[Block]:
+def decision_blocks(view: RunView, *, unit: str = "consul") -> list[Block]:
     """What went wrong, what it means, and that nothing more happens by itself."""
     state = view.state
     waiting = state.waiting_step
@@ -243,8 +245,11 @@ def decision_blocks(view: RunView) -> list[Block]:
     elif waiting is not None:
         step_state = state.step_state(waiting.id)
         blocks.append(
-            section(f"*{esc(waiting.title)}:* {esc(step_state.detail)}\n{_MEANING[step_state.status]}")
+            section(f"*{esc(waiting.title)}:* {esc(step_state.detail)}\n{MEANING[step_state.status]}")
         )
+        if step_state.status is StepStatus.STUCK:
+            undo = code_block(by_hand.taking_back(waiting, unit=unit))
+            blocks.append(section(f"*To take it back by hand:*\n{undo}"))
         if step_state.lines:
             blocks.append(section("Last lines of its journal:\n" + code_block(step_state.lines)))
     elif state.doubts:
@@ -257,12 +262,3 @@ def decision_blocks(view: RunView) -> list[Block]:
         )
     blocks.append(section("*Nothing more happens until somebody decides.* The run keeps the cluster's lock."))
     return blocks
-
-
-_MEANING: dict[StepStatus, str] = {
-    StepStatus.BLOCKED: "It was not tried: what must hold before it does not. *Retry* looks again.",
-    StepStatus.FAILED: "It was seen not to have worked. *Retry* tries it again.",
-    StepStatus.IN_DOUBT: "It may or may not have happened: its outcome could not be seen. *Retry* asks the "
-    "servers first and does nothing twice.",
-    StepStatus.STUCK: "Taking it back could not be proven. *Retry* tries to take it back again.",
-}

@@ -13,6 +13,7 @@ from bot.rows import rows
 from bot.run_card import title_of, unlocked_line
 from bot.thread import event_line
 from bot.wording import (
+    MEANING,
     RISK_WORD,
     STEP_MARK,
     STEP_WORD,
@@ -166,7 +167,7 @@ def run(view: RunView, *, now_s: float, unit: str) -> str:
     if gate is not None:
         parts += asked(view, gate)
     if where is Phase.DECISION:
-        parts += decision(view)
+        parts += decision(view, unit=unit)
     if where is Phase.RECOVERED:
         parts += recovered(view)
     if where in {Phase.ABORTED, Phase.EXPIRED, Phase.VOID, Phase.UNLOCKED}:
@@ -194,7 +195,7 @@ def asked(view: RunView, gate: Gate) -> list[str]:
     return lines
 
 
-def decision(view: RunView) -> list[str]:
+def decision(view: RunView, *, unit: str) -> list[str]:
     """What went wrong, and how to decide from here."""
     state = view.state
     waiting = state.waiting_step
@@ -211,12 +212,18 @@ def decision(view: RunView) -> list[str]:
     elif waiting is not None:
         step_state = state.step_state(waiting.id)
         lines.append(f"{waiting.title}: {step_state.status}. {step_state.detail}")
+        lines.append(MEANING[step_state.status].replace("*", "").replace("`/consul", "`consul-recovery"))
+        if step_state.status is StepStatus.STUCK:
+            lines += [
+                "To take it back by hand:",
+                *(f"  {line}" for line in by_hand.taking_back(waiting, unit=unit)),
+            ]
         lines += [f"    {line}" for line in step_state.lines]
     lines += [f"  could not be seen: {line}" for line in state.doubts]
     lines += [
         "Nothing more happens until somebody decides:",
-        f"  consul-recovery retry {view.run}",
-        f"  consul-recovery abort {view.run}",
+        *([] if state.two_leaders else [f"  consul-recovery retry {view.run}"]),
+        *([] if state.aborted_by is not None else [f"  consul-recovery abort {view.run}"]),
     ]
     return lines
 

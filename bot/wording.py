@@ -125,6 +125,17 @@ STEP_WORD: dict[StepStatus, str] = {
     StepStatus.STUCK: "could NOT be taken back",
 }
 
+MEANING: dict[StepStatus, str] = {
+    StepStatus.BLOCKED: "It was not tried: what must hold before it does not. *Retry* looks again.",
+    StepStatus.FAILED: "It was seen not to have worked. *Retry* tries it again.",
+    StepStatus.IN_DOUBT: "It may or may not have happened: its outcome could not be seen. *Retry* asks the "
+    "servers first and does nothing twice.",
+    StepStatus.STUCK: "The run is being stopped, and taking this back could not be proven: it may still be there. "
+    "Bring the server back, or take it back by hand; then *Retry*, which looks first. Where neither can be done, "
+    "`/consul unlock` ends the run as it stands and says what it leaves.",
+}
+"""What a person is told where a step waits for a decision."""
+
 RISK_WORD: dict[Risk, str] = {
     Risk.READ_ONLY: "only looks",
     Risk.REVERSIBLE: "reversible",

@@ -344,3 +344,27 @@ async def test_installed_on_the_host_it_needs_no_shell_as_root(lab: Lab, pool: S
             await streamed.look()
     finally:
         await host.run("mv /root/sudoers /etc/sudoers.d/recovery")
+
+
+async def test_raft_is_emptied_only_where_it_is_stopped_held_and_archived(
+    lab: Lab, probe: Probe, key: KeyMaker
+) -> None:
+    """Each precondition is named; then raft/ is empty, node-id and serf/ stay, and it joins again as itself."""
+    host, s3 = lab.host("s3"), probe.hosts[S3]
+    node_id = await host.run("cat /var/lib/consul/node-id")
+    with pytest.raises(HostRefused, match="the agent runs"):
+        await s3.act("wipe-raft", key("wipe"), timeout_s=30)
+    await s3.act("stop", key("stop"), timeout_s=60)
+    with pytest.raises(HostRefused, match="not held by this run"):
+        await s3.act("wipe-raft", key("wipe"), timeout_s=30)
+    await s3.act("hold", key("hold"), timeout_s=30)
+    with pytest.raises(HostRefused, match="archive of run r1 is none"):
+        await s3.act("wipe-raft", key("wipe"), timeout_s=30)
+    await s3.act("archive", key("archive"), timeout_s=60)
+    await s3.act("wipe-raft", key("wipe"), timeout_s=30)
+    assert await host.run("ls -A /var/lib/consul/raft") == ""
+    assert await host.run("ls -A /var/lib/consul/serf") != ""
+    assert (await s3.archive("r1")).state == "good"
+    await s3.act("start", key("start"), timeout_s=30)
+    await lab.cluster.wait_until_formed()
+    assert await host.run("cat /var/lib/consul/node-id") == node_id

@@ -47,6 +47,7 @@ from recovery.journal import (
     UndoFailed,
     UndoStarted,
     UndoVerified,
+    Unlocked,
     fold,
 )
 from recovery.model import Catalogue, ClientAgent, ClusterName, Person, RunId, ServerName
@@ -287,6 +288,17 @@ def stuck() -> Story:
     return story.add(UndoFailed, step=write.id, why="s1 is not reachable")
 
 
+def unlocked() -> Story:
+    """Nobody could reach s1 any more: the lock was taken away while an unread peers.json lies there."""
+    return stuck().add(
+        Unlocked,
+        by=BOB,
+        holder="r7f3",
+        alive=False,
+        reason="s1 burnt down, its disk is at the bottom of a lake",
+    )
+
+
 def run_message(story: Story, **look: str) -> Message:
     """The card of a story."""
     return run_card(story.view, Look(now_s=START_S + len(story.events) + 5, unit="consul", **look))
@@ -354,6 +366,11 @@ CARDS: dict[str, Callable[[], Message]] = {
         start_story().approved().started("start-s2").add(AbortChosen, by=BOB)
     ),
     "run-stuck": lambda: run_message(stuck()),
+    "run-unlocked": lambda: run_message(unlocked()),
+    "run-unlocked-shown": lambda: notes.shown(
+        unlocked().view, "*r7f3*", Look(now_s=START_S + 100, unit="consul")
+    ),
+    "resumed": lambda: notes.resumed(stuck().view, None, "*r7f3*"),
     "run-aborted-early": lambda: run_message(
         start_story()
         .add(GateOpened, gate="plan")
