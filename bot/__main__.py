@@ -129,10 +129,11 @@ async def serve(settings: Settings) -> None:
                     task.result()
         finally:
             log.info("stopping")
+            # No further step is begun from now on; the one under way is finished meanwhile.
+            supervisor.drain()
             # First the ears: what Slack sends from now on goes to another process.
             await _end(front, looking)
             await tasks.drain(timeout_s=ANSWERS_S)
-            supervisor.drain()
             await asyncio.wait({driving}, timeout=DRAIN_S)
             # An act under way on a host ends there by itself; its outcome is asked for by the next driver.
             await _end(driving, stopping)

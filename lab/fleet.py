@@ -50,10 +50,9 @@ class Fleet:
         await self.start_one()
 
     async def replace(self, bot: BotProcess) -> int:
-        """One step of a rolling deploy: start another one, then SIGTERM this one; gives its exit status."""
-        await self.start_one()
-        await self.connected()
+        """One step of a rolling deploy: SIGTERM this one, start another one; gives the exit status."""
         self.bots.remove(bot)
+        await self.start_one()
         return await bot.stop()
 
     async def close(self) -> None:

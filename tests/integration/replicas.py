@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from bot.wiring import Core, open_core
 from config.settings import load_settings
@@ -46,12 +47,14 @@ class Story:
     """One cluster broken in one way, and what a person types to have it healed."""
 
     name: str
-    break_it: Callable[[Lab], Awaitable[None]]
-    """Brings the lab up and breaks it."""
+    break_it: Callable[[Lab, Path | None], Awaitable[None]]
+    """Brings the lab up, with this Consul where one is given, and breaks it."""
     command: str
     """What follows /consul; ``{cluster}`` stands for the cluster's name."""
     heals: Callable[[Lab], Awaitable[None]]
     """Raises where the cluster is not what it should be in the end."""
+    old: bool = False
+    """Whether it needs a Consul below 0.7."""
 
 
 @dataclass(frozen=True, slots=True)

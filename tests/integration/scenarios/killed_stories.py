@@ -1,18 +1,34 @@
 """Broken clusters for runs that are disturbed: each leads to a procedure, and knows what healed means."""
 
+import asyncio
+from pathlib import Path
+
 from lab.breakage import stop_without_leave
 from lab.datacentre import Lab
 from tests.integration.replicas import Story
+from tests.integration.scenarios.test_staged import formed_with, left_one_after_the_other
 
 
-async def three_of_five_gone(lab: Lab) -> None:
+async def three_of_five_gone(lab: Lab, consul: Path | None) -> None:
     """A key is written; s3 and s4 are gone for good, the log of s5 is torn: s1 and s2 are left."""
-    await lab.up(servers=5)
+    await lab.up(servers=5, consul=consul)
     await lab.host("s1").run("consul kv put key kept")
     for name in ("s3", "s4"):
         await lab.host(name).kill()
     await stop_without_leave(lab.host("s5"))
     await lab.host("s5").run("truncate --size=100 /var/lib/consul/raft/raft.db")
+
+
+async def left_and_started(lab: Lab, consul: Path | None) -> None:
+    """Below 0.7: all left one after the other, and were started again: followers for ever."""
+    assert consul is not None
+    await left_one_after_the_other(lab, consul)
+    await asyncio.gather(*(host.run("systemctl --no-block start consul") for host in lab.servers))
+
+
+async def all_vote_with_both_keys(lab: Lab) -> None:
+    """s1 to s3 are the peers, and each has the last key; no override is left behind."""
+    await formed_with(lab, "first", "last")
 
 
 async def two_vote_with_the_key(lab: Lab) -> None:
@@ -38,5 +54,12 @@ PEERS_JSON = Story(
     three_of_five_gone,
     "recover {cluster} --lost s3,s4,s5",
     two_vote_with_the_key,
+)
+STAGED = Story(
+    "staged bootstrap, three left one after the other",
+    left_and_started,
+    "recover {cluster}",
+    all_vote_with_both_keys,
+    old=True,
 )
 READMIT = "readmit {cluster} s5"

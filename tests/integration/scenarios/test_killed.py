@@ -6,7 +6,7 @@ import pytest
 
 from lab.datacentre import Lab
 from lab.host import Host
-from recovery.journal import Event, Outcome, RunState, StepStarted, StepStatus, StepVerified
+from recovery.journal import Event, GateOpened, Outcome, RunState, StepStarted, StepStatus, StepVerified
 from recovery.plan import StepId
 from tests.integration.replicas import (
     Play,
@@ -14,6 +14,7 @@ from tests.integration.replicas import (
     Strike,
     both,
     counted,
+    hand_overs,
     kill_between,
     kill_within,
     planned,
@@ -21,7 +22,7 @@ from tests.integration.replicas import (
     running,
     takeovers,
 )
-from tests.integration.scenarios.killed_stories import PEERS_JSON, READMIT, three_vote_with_the_key
+from tests.integration.scenarios.killed_stories import PEERS_JSON, READMIT, STAGED, three_vote_with_the_key
 
 
 def cut_ssh(host: Host, *, after: str, within: str) -> Strike:
@@ -54,7 +55,7 @@ async def test_killed_cut_off_and_doubled_a_run_still_does_each_thing_once(lab: 
     Clicks go to either bot. A peers.json recovery and a readmission end as they should; the hosts' journals
     count exactly the starts and stops of the plans; two servers never lead at once.
     """
-    await PEERS_JSON.break_it(lab)
+    await PEERS_JSON.break_it(lab, None)
     before, ran = await counted(lab.servers), await running(lab.servers)
     async with replicas(lab, count=2) as bots:
         disturbed = both(
@@ -85,38 +86,45 @@ async def test_killed_cut_off_and_doubled_a_run_still_does_each_thing_once(lab: 
 
 
 async def test_a_rolling_deploy_finishes_the_step_and_loses_no_click(lab: Lab) -> None:
-    """SIGTERM in the middle of a start: the step's outcome is recorded, the next process goes on within seconds."""
+    """SIGTERM to the driver while bob is asked, and again within a start: it hands over, and nobody waits a lease.
+
+    Every click and command is acked; nothing is done twice.
+    """
     await lab.up(servers=3)
     for name in ("s2", "s3"):
         await lab.host(name).run("systemctl stop consul")
     before, ran = await counted(lab.servers), await running(lab.servers)
-    async with replicas(lab, count=1) as bots:
+    async with replicas(lab, count=2) as bots:
         deploys: list[asyncio.Task[int]] = []
 
         async def deploy(play: Play, events: tuple[Event, ...], state: RunState) -> None:
-            del play, events
-            bot = bots.fleet.driver(state.owner)
+            del play
+            asked = any(isinstance(event, GateOpened) for event in events)
             started = state.step_state(StepId("start-s2")).status is StepStatus.DOING
-            if bot is not None and not deploys and started:
-                deploys.append(asyncio.create_task(bots.fleet.replace(bot)))
+            if (asked and not deploys) or (started and len(deploys) == 1):
+                driver = bots.fleet.driver(state.owner)
+                assert driver is not None
+                deploys.append(asyncio.create_task(bots.fleet.replace(driver)))
 
         play = Play(bots, deploy)
         run, ended = await play.run("recover {cluster}", timeout_s=120)
         assert ended.outcome is Outcome.RECOVERED
-        assert await deploys[0] == 0
-        assert takeovers(await bots.events(run)) == []
+        assert await asyncio.gather(*deploys) == [0, 0]
+        events = await bots.events(run)
+        assert len(hand_overs(events)) == 2
+        assert takeovers(events) == []
         bots.slack.assert_clean()
     assert (await counted(lab.servers)).since(before) == planned([ended], ran=ran)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("strike", [kill_within(), kill_between()], ids=["within", "between"])
-@pytest.mark.parametrize("story", [PEERS_JSON], ids=lambda story: str(story.name))
+@pytest.mark.parametrize("story", [PEERS_JSON, STAGED], ids=lambda story: str(story.name))
 async def test_killed_at_every_step_a_run_still_does_each_thing_once(
-    lab: Lab, story: Story, strike: Strike
+    lab: Lab, request: pytest.FixtureRequest, story: Story, strike: Strike
 ) -> None:
     """One bot, killed within (or right after) every single step of the plan; a new process finishes each time."""
-    await story.break_it(lab)
+    await story.break_it(lab, request.getfixturevalue("old_consul") if story.old else None)
     before, ran = await counted(lab.servers), await running(lab.servers)
     async with replicas(lab, count=1) as bots:
         play = Play(bots, strike)
