@@ -20,6 +20,7 @@ from bot.wiring import open_core, rules_of, secrets_of
 from config.settings import load_settings, settings_path
 from config.values import Settings
 from recovery.errors import RecoveryError, SettingsProblem
+from recovery.procedures import METHODS
 
 OK, FAILED, USAGE = 0, 1, 2
 
@@ -143,7 +144,7 @@ def _parser() -> argparse.ArgumentParser:
         planned = add(name, text)
         planned.add_argument("cluster", nargs="?")
         planned.add_argument(
-            "--method", metavar="NAME", help="start or peers-json; left out: the smallest that heals"
+            "--method", metavar="NAME", help=f"{', '.join(METHODS)}; left out: the smallest that heals"
         )
         planned.add_argument(
             "--lost", type=_names, default=(), metavar="S2,S3", help="servers that are gone for good"

@@ -144,3 +144,11 @@ def test_a_token_does_not_show() -> None:
     """A repr, an f-string and the access value that holds a token show stars."""
     access = AgentAccess(token=Secret("hush"), recovery_token=Secret("hush"))
     assert "hush" not in f"{access} {access!r} {access.token} {access.token!r}"
+
+
+def test_an_override_is_read_with_who_left_it() -> None:
+    """A look says the run and the number; one that is not in force has no number."""
+    view = parse_look(parse_lines(b"override_by r0\noverride 1\n"))
+    assert (view.override_by, view.override) == ("r0", 1)
+    assert parse_look(parse_lines(b"override_by unknown\n")).override == 0
+    assert parse_look(parse_lines(b"main_pid 7\n")).override_by == ""
