@@ -62,14 +62,19 @@ def propose(
             method, (f"There is no method “{method}”; there are {', '.join(METHODS)}.",), diagnosis
         )
     if method == readmit.NAME:
-        return readmit.build(observation, diagnosis, server)
+        return _tidied(observation, readmit.build(observation, diagnosis, server))
     wrong = _contradictions(observation, diagnosis, lost) if lost else ()
     if wrong:
         return _refusal(method or "recover", wrong, diagnosis)
     answer = _choose(observation, diagnosis, lost, method)
-    if isinstance(answer, Proposal):
-        return leftovers.first_of_all(observation, answer)
-    return answer or _refusal(method or "recover", (_why_not(observation, diagnosis, method),), diagnosis)
+    if answer is None:
+        return _refusal(method or "recover", (_why_not(observation, diagnosis, method),), diagnosis)
+    return _tidied(observation, answer)
+
+
+def _tidied(observation: ClusterObservation, answer: Proposal | Refusal) -> Proposal | Refusal:
+    """No plan starts a server that would take an override which an earlier run left behind."""
+    return leftovers.first_of_all(observation, answer) if isinstance(answer, Proposal) else answer
 
 
 def _choose(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from recovery.diagnosis import PeersEmptied
 from recovery.diagnosis.survey import alive_at, blank, host_of, position, raft_address
-from recovery.model import ClusterObservation, NodeId, ServerName, ServerObservation
+from recovery.model import ClusterObservation, MemberStatus, NodeId, ServerName, ServerObservation
 from recovery.plan import Check, Claim, LogIs
 from recovery.raftentry import LogPosition
 
@@ -47,6 +47,10 @@ def unknown_logs(servers: list[ServerObservation]) -> tuple[str, ...]:
     )
 
 
+_GONE = frozenset({MemberStatus.LEFT, MemberStatus.NONE})
+"""One that has left was told by everybody; gossip remembers it for three days."""
+
+
 def strangers(observation: ClusterObservation) -> tuple[str, ...]:
     """Servers that gossip knows and the settings do not: they may hold newer data, or found a second cluster."""
     known: set[str] = {server.name for server in observation.servers}
@@ -61,7 +65,7 @@ def strangers(observation: ClusterObservation) -> tuple[str, ...]:
         f"{server.name} sees a server {member.name} at {member.address} ({member.status}), which the settings "
         "do not name."
         for server, member in members
-        if member.server and member.name not in known
+        if member.server and member.name not in known and member.status not in _GONE
     )
     return tuple(dict.fromkeys(lines))
 

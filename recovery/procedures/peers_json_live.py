@@ -90,8 +90,7 @@ def _problems(
         if not server.reached and server not in claimed
     ]
     problems += old_logs.unknown_logs(ranked)
-    gone = {server.name for server in claimed}
-    problems += [line for line in old_logs.strangers(observation) if not any(name in line for name in gone)]
+    problems += old_logs.strangers(observation)
     return tuple(problems)
 
 

@@ -704,6 +704,10 @@ def _live_file(server: FakeServer) -> str:
 def _refuse_impossible(servers: Iterable[FakeServer]) -> None:
     known: dict[LogPosition | None, frozenset[str]] = {None: frozenset()}
     for server in servers:
+        if server.old and server.node_id:
+            raise ValueError(f"{server.name}: node ids came with 0.7.3")
+        if server.last is None and server.log_voters:
+            raise ValueError(f"{server.name}: a blank server has no peer set in its log")
         if known.setdefault(server.last, server.keys) != server.keys:
             raise ValueError(f"{server.name}: a log that ends at {server.last} holds other keys elsewhere")
 

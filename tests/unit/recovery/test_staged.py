@@ -20,7 +20,7 @@ from recovery.plan import (
 from recovery.procedures import propose
 from tests.builders.observations import cluster, peers, running, stopped
 from tests.builders.runs import CLUSTER
-from tests.fakes.fake_world import FakeServer, FakeWorld, never_bootstrapped, peers_emptied
+from tests.fakes.fake_world import FakeServer, FakeWorld, never_bootstrapped, one_fenced, peers_emptied
 
 
 async def seen(servers: tuple[FakeServer, ...]) -> ClusterObservation:
@@ -213,6 +213,15 @@ class TestLeftovers:
         assert "run r0 left bootstrap_expect overridden" in diagnose(found).headline
         made = plan(found)
         assert [step.action for step in made.steps] == [RemoveOverride(ServerName("s3"))]
+
+    async def test_a_readmission_takes_it_off_too(self) -> None:
+        """A wiped server that expects itself alone would found a cluster of its own."""
+        three = one_fenced()
+        three[2].override_by, three[2].override = "r0", 1
+        found = await seen(three)
+        made = propose(found, diagnose(found), method="readmit", server=ServerName("s3"))
+        assert isinstance(made, Proposal), made
+        assert made.plan.steps[0].action == RemoveOverride(ServerName("s3"))
 
 
 class TestClients:
