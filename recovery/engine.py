@@ -258,9 +258,16 @@ class Driver:
             raise fault
 
     async def _execute(self, step: Step, attempt: int) -> None:
-        if step.unless and (why := _all_hold(await self._check_all(step.unless))) is not None:
-            await self._record(StepNotNeeded(at_s=self._clock.now_s(), step=step.id, why=why))
-            return
+        if step.unless:
+            # Not seen is no reason to act: a healthy server would be restarted after a cut connection.
+            facts = await self._check_until_known(step.unless)
+            if (why := _all_hold(facts)) is not None:
+                await self._record(StepNotNeeded(at_s=self._clock.now_s(), step=step.id, why=why))
+                return
+            if not any(isinstance(fact, Fails) for fact in facts):
+                unseen = "; ".join(_not_holding(facts))
+                await self._record(StepBlocked(at_s=self._clock.now_s(), step=step.id, why=unseen))
+                return
         if step.after and (why := _all_hold(await self._check_all(step.after))) is not None:
             await self._already(step, attempt, why)
             return

@@ -572,9 +572,7 @@ class FakeWorld:
         receipt = (key.run, key.step, key.attempt, key.direction)
         if receipt in server.receipts:
             return "done before"
-        nothing_there = (isinstance(action, RemovePeers) and server.peers_json is None) or (
-            isinstance(action, StopAgent) and not server.running
-        )
+        nothing_there = _nothing_to_do(action, server)
         self._do(action, server, key.run)
         if not nothing_there:
             self.performed.append((action, key))
@@ -678,6 +676,18 @@ def _receipts_of(server: FakeServer) -> tuple[str, ...]:
 
 def _freshness(server: FakeServer) -> tuple[int, int]:
     return (server.last.term, server.last.index) if server.last is not None else (0, 0)
+
+
+def _nothing_to_do(action: Action, server: FakeServer) -> bool:
+    match action:
+        case RemovePeers():
+            return not server.voters if server.old else server.peers_json is None
+        case RemoveOverride():
+            return not server.override_by
+        case StopAgent():
+            return not server.running
+        case _:
+            return False
 
 
 def _electorate(server: FakeServer) -> set[str]:

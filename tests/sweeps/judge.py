@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from recovery.journal import AwaitPerson, Outcome, RunState, decide, left_behind
-from recovery.plan import FenceAgent, HoldAgent, StartAgent, Step, StopAgent, WritePeers
+from recovery.plan import FenceAgent, HoldAgent, OverrideExpect, StartAgent, Step, StopAgent, WritePeers
 from tests.fakes.fake_world import FakeServer
 from tests.sweeps.stage import Effects, Stage
 from tests.sweeps.virtual_time import VirtualClock
@@ -75,7 +75,8 @@ def _left(stage: Stage, state: RunState) -> list[str]:
     for server in stage.world.servers.values():
         if server.peers_json is not None and state.outcome is not None:
             problems.append(f"the run ended, and an unread peers.json lies on {server.name}")
-        if server.override_by and server.reachable and state.outcome is not None:
+        ours = any(isinstance(act, OverrideExpect) and act.server == server.name for act, _ in stage.acts)
+        if ours and server.override_by and server.reachable and state.outcome is not None:
             problems.append(f"the run ended, and bootstrap_expect is still overridden on {server.name}")
         problems += [
             f"{server.name} is {what}, and the journal does not say so"
