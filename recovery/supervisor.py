@@ -16,12 +16,15 @@ import structlog
 
 from recovery.engine import drive_run
 from recovery.errors import LeaseLost, RecoveryError
-from recovery.journal import Event, Outcome, RunState, instead
+from recovery.journal import Event, Outcome, RunState, fold, instead
 from recovery.model import ClusterName, RunId, ServerName
 from recovery.ports import Clock, LeaseHeld, Notifier, RunStore, World
 from recovery.service import Locked, NothingToDo, ProposeResult, RecoveryService, Refused, RunProposed
 
 LOOK_EVERY_S = 1.0
+TELL_LATE_S = 5.0
+OLD_NEWS_S = 600.0
+"""A run that ended longer ago is history: nobody is told of it at a start."""
 
 log = structlog.get_logger()
 
@@ -72,6 +75,9 @@ class Supervisor:
         self._driving: dict[RunId, asyncio.Task[None]] = {}
         self._unfinished: dict[RunId, tuple[ClusterName, RunState]] = {}
         """Runs that this process drove and has not seen end."""
+        self._newest: dict[ClusterName, RunId | None] = {}
+        """The run of each cluster as it was last seen, active or ended."""
+        self._telling: set[asyncio.Task[None]] = set()
         self._nudge = asyncio.Event()
         self._stop = asyncio.Event()
 
@@ -93,9 +99,9 @@ class Supervisor:
                 self._nudge.clear()
             await asyncio.gather(*self._driving.values(), return_exceptions=True)
         finally:
-            for task in self._driving.values():
+            for task in (*self._driving.values(), *self._telling):
                 task.cancel()
-            await asyncio.gather(*self._driving.values(), return_exceptions=True)
+            await asyncio.gather(*self._driving.values(), *self._telling, return_exceptions=True)
 
     def drain(self) -> None:
         """Let every run go as soon as the step under way is finished; `serve` ends when all are handed over."""
@@ -108,9 +114,35 @@ class Supervisor:
             run = await self._store.active(cluster)
             if run is not None and run not in self._driving:
                 self._driving[run] = asyncio.create_task(self._drive(cluster, run), name=f"drive {run}")
+            await self._note(cluster, run)
         for run, (cluster, state) in list(self._unfinished.items()):
             if run not in self._driving:
                 await self._look_for(cluster, run, state)
+
+    async def _note(self, cluster: ClusterName, active: RunId | None) -> None:
+        """Have the end of a run told whose driver may have died before it could tell it."""
+        if cluster not in self._newest:
+            self._newest[cluster] = next(iter(await self._store.runs(cluster, limit=1)), None)
+        before = self._newest[cluster]
+        if before is not None and before != active and before not in self._driving:
+            task = asyncio.create_task(self._tell_end(cluster, before), name=f"end of {before}")
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
+        self._newest[cluster] = active
+
+    async def _tell_end(self, cluster: ClusterName, run: RunId) -> None:
+        # Whoever drove it has this long to tell it; then it is told by whoever is there, once.
+        await self._clock.sleep(TELL_LATE_S)
+        try:
+            events = await self._store.events(cluster, run)
+        except RecoveryError as error:
+            log.warning("the end of a run cannot be read", cluster=cluster, run=run, problem=str(error))
+            return
+        if not events:
+            return
+        state = fold(events)
+        if state.outcome is not None and self._clock.now_s() - state.ended_s < OLD_NEWS_S:
+            await self._notifier.show(cluster, run, state, events)
 
     async def _look_for(self, cluster: ClusterName, run: RunId, state: RunState) -> None:
         """A run that nobody here drives any more has ended, is driven elsewhere, or was lost by the store."""
@@ -150,6 +182,8 @@ class Supervisor:
                 self._unfinished[run] = (cluster, witness.seen)
         if isinstance(ended, LeaseHeld):
             return None
+        if ended.outcome is not None and self._newest.get(cluster) == run:
+            self._newest[cluster] = None
         if ended.outcome is Outcome.VOID:
             await self._go_on_after_void(cluster, run, ended)
         return ended

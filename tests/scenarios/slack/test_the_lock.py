@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 
 from lab.slack import LocalSlack, Modal
+from recovery.engine import drive_run
 from recovery.journal import Outcome
 from recovery.model import RunId
+from recovery.service import RunProposed
+from tests.builders.runs import Listener
 from tests.fakes.fake_world import one_fenced
-from tests.fakes.slack_bot import DC1, Bot, running_bot, stop
+from tests.fakes.slack_bot import ALICE, DC1, Bot, RealClock, running_bot, stop
 
 
 async def proposed(bot: Bot) -> RunId:
@@ -84,6 +87,28 @@ async def test_a_fenced_server_is_readmitted_from_slack(slack: LocalSlack) -> No
         gate = await bot.wait_card("waiting for the second approval")
         await slack.click(gate, "run_approve", user="bob")
         await bot.wait_card("done in")
+        slack.assert_clean()
+
+
+async def test_the_end_of_a_run_whose_driver_died_is_told_by_another(slack: LocalSlack) -> None:
+    """Ended in the journal and shown by nobody: the next process tells it, once."""
+    async with running_bot(slack, drives=False) as gone:
+        stop(gone, "s2", "s3")
+        answer = await gone.service.propose(DC1, by=ALICE, origin="C0OPS")
+        assert isinstance(answer, RunProposed)
+        await gone.service.abort(DC1, answer.view.run, by=ALICE)
+        await drive_run(
+            DC1,
+            answer.view.run,
+            owner="bot-1",
+            world=gone.world,
+            store=gone.store,
+            notifier=Listener(),
+            clock=RealClock(),
+        )
+    async with running_bot(slack, store=gone.store, world=gone.world, owner="bot-2") as bot:
+        await bot.wait_card("aborted by alice", timeout_s=15)
+        assert len([m for m in slack.channel_messages() if m.metadata and m.thread_ts is None]) == 1
         slack.assert_clean()
 
 
