@@ -92,7 +92,7 @@ async def test_a_look_at_a_gone_host_is_answered_at_once_and_an_act_waits(
 ) -> None:
     """While the next attempt is under way, the last one's failure answers looks; acts get the attempt's own end."""
     host = lab.host("s3")
-    pool = SshPool(msgspec.structs.replace(ssh_access, connect_timeout_s=20.0))
+    pool = SshPool(msgspec.structs.replace(ssh_access, connect_timeout_s=3.0))
     try:
         await host.kill()
         with pytest.raises(HostUnreachable):
