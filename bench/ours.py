@@ -13,7 +13,7 @@ from lab.host import Host
 from recovery.engine import drive_run
 from recovery.journal import Event, Outcome, RunState
 from recovery.model import ClusterName, Person, RunId, ServerName
-from recovery.service import Done, RunProposed
+from recovery.service import Done, Refused, RunProposed
 
 
 class Unread:
@@ -36,8 +36,10 @@ async def recover(lab: Lab, servers: Sequence[Host], *, method: str, lost: Seque
             method=method,
             lost=tuple(ServerName(name) for name in lost),
         )
+        if isinstance(answer, Refused):
+            raise LabError(f"No plan was proposed for the benchmark: {'; '.join(answer.refusal.reasons)}")
         if not isinstance(answer, RunProposed):
-            raise LabError(f"No plan was proposed for the benchmark: {answer}")
+            raise LabError(f"No plan was proposed for the benchmark: {type(answer).__name__}")
         run = answer.view.run
         driving = asyncio.create_task(
             drive_run(
