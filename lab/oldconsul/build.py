@@ -2,9 +2,11 @@
 
 import hashlib
 import os
+import py_compile
 import tempfile
 import zipapp
 from pathlib import Path
+from py_compile import PycInvalidationMode
 
 from lab.root import cache_dir
 
@@ -44,6 +46,12 @@ def program() -> Path:
             copy = tree / source.relative_to(_PROJECT)
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(source.read_bytes())
+            # Every command of the hosts is a new process: without these it would compile all modules each time.
+            py_compile.compile(
+                str(copy),
+                cfile=str(copy.with_suffix(".pyc")),
+                invalidation_mode=PycInvalidationMode.UNCHECKED_HASH,
+            )
         (tree / "__main__.py").write_text(_MAIN, encoding="utf-8")
         draft = Path(temporary) / "consul"
         # -I: nothing of the host's environment or site packages.

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final, TypeVar
 
 import msgspec
@@ -17,6 +18,7 @@ from recovery.adapters.answers import parse_info, with_stats
 from recovery.adapters.consul_api import Agent, AgentAccess, AgentSilent
 from recovery.adapters.host_commands import Host, HostAccess
 from recovery.adapters.journal_lines import telling
+from recovery.adapters.shared_question import SharedQuestion
 from recovery.adapters.ssh import SshPool
 from recovery.boltdb import PageRequest, RaftLogUnreadable, Reads, unchanged
 from recovery.diagnosis.versions import live_peers_file
@@ -54,6 +56,7 @@ class Probe:
         self._hosts = {server.name: Host(pool, server.address, host) for server in spec.servers}
         self.hosts: Mapping[ServerName, Host] = self._hosts
         self._servers = frozenset(self._hosts)
+        self._pulses: dict[ServerName, SharedQuestion[AgentView]] = {}
         self._reading: dict[tuple[ServerName, bool], asyncio.Task[ServerLog]] = {}
 
     def reach(self, clients: Iterable[ClientAgent]) -> None:
@@ -129,7 +132,15 @@ class Probe:
             return None, str(fault)
 
     async def pulse(self, name: ServerName) -> AgentView:
-        """Ask an agent what it answers at once; raises AgentSilent or HostUnreachable."""
+        """Ask an agent what it answers at once; raises AgentSilent or HostUnreachable.
+
+        Whoever asks before it has begun shares one answer.
+        """
+        if name not in self._pulses:
+            self._pulses[name] = SharedQuestion(partial(self._pulse, name))
+        return await self._pulses[name]()
+
+    async def _pulse(self, name: ServerName) -> AgentView:
         async with self.agent(name) as agent:
             view = await agent.pulse(own_address=self.hosts[name].address)
         return await self._completed(name, view)

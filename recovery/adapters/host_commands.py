@@ -5,7 +5,6 @@ Nothing else is ever run on a host. See host.sh for what each verb does and refu
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import shlex
 from importlib import resources
@@ -13,6 +12,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from recovery.adapters.shared_question import SharedQuestion
 from recovery.errors import HostBusy, HostRefused, HostUnreachable, InDoubt
 from recovery.model import HostView
 from recovery.ports import ActKey
@@ -162,21 +162,14 @@ class Host:
         self.address = address
         self._access = access
         self._script = script()
-        self._asked: asyncio.Task[HostView] | None = None
+        self._shared_look = SharedQuestion(self._look)
         self._version = ("none", "")
 
     async def look(self) -> HostView:
         """See all that can be seen without an agent; whoever asks before it has begun shares one look."""
-        if self._asked is None:
-            self._asked = asyncio.create_task(self._look())
-            # Should all who asked be gone before it ends, nobody is left to hear of its fault.
-            self._asked.add_done_callback(lambda look: look.cancelled() or look.exception())
-        # Shielded: one caller that gives up must not take the look from the others.
-        return await asyncio.shield(self._asked)
+        return await self._shared_look()
 
     async def _look(self) -> HostView:
-        # It begins now: a later question is about a later moment, and gets a look of its own.
-        self._asked = None
         lines = await self._read("look", self._version[0])
         view = parse_look(lines)
         if lines.has("version"):

@@ -1,0 +1,33 @@
+"""One question for all who ask it in the same moment; never an answer from before the question."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class SharedQuestion(Generic[T]):
+    """Whoever asks before the question was sent gets the same answer, or the same fault.
+
+    Ten checks of one step then cost one call. Who asks later asks about a later moment, and anew.
+    """
+
+    def __init__(self, ask: Callable[[], Awaitable[T]]) -> None:
+        self._ask = ask
+        self._asked: asyncio.Task[T] | None = None
+
+    async def __call__(self) -> T:
+        """Ask, together with all who do so now."""
+        if self._asked is None:
+            self._asked = asyncio.create_task(self._begin())
+            # Should all who asked be gone before it ends, nobody is left to hear of its fault.
+            self._asked.add_done_callback(lambda asked: asked.cancelled() or asked.exception())
+        # Shielded: one caller that gives up must not take the answer from the others.
+        return await asyncio.shield(self._asked)
+
+    async def _begin(self) -> T:
+        self._asked = None
+        return await self._ask()
