@@ -258,7 +258,9 @@ async def _is_voter(probe: Probe, server: ServerName) -> Fact:
     found = await pulses_until_led(probe, names, server)
     own = found[server]
     if isinstance(own, str):
-        return Unknown(own)
+        # A stopped one is seen to vote for nobody; only one that runs, or is out of reach, is not known.
+        host = await probe.hosts[server].look()
+        return Unknown(own) if host.running else Fails(f"the agent is stopped ({host.active_state})")
     leaders = leaders_of(found)
     if len(leaders) != 1:
         return Fails("no server names itself leader" if not leaders else f"{' and '.join(leaders)} both lead")

@@ -51,8 +51,10 @@ async def answer(probe: Probe, check: StagedCheck) -> Fact:
         case LeaderStays():
             return await _leader_stays(probe, check)
         case KnowsLeader(server):
-            view = await probe.pulse(server)
-            known = view.leader_address
+            host = await probe.hosts[server].look()
+            if not host.running:
+                return Fails(f"the agent is stopped ({host.active_state})")
+            known = (await probe.pulse(server)).leader_address
             return Holds(f"it follows {known}") if known else Fails("error: it knows no leader")
         case IsMember(server, servers):
             return await _members_back(probe, (server,), 0, servers)
