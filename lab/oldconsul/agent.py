@@ -142,6 +142,8 @@ class Agent:
                 [ending, *(task for task in tasks if not task.done())], return_when=asyncio.FIRST_COMPLETED
             )
         status = ending.result() if ending in done else _failure(done)
+        # A second signal (systemd's own, after somebody's kill) must not change how this ends.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _CAUGHT)
         log("INFO", "agent: requesting shutdown")
         for task in tasks:
             task.cancel()

@@ -30,6 +30,7 @@ def program() -> Path:
         [
             *(_PROJECT / name for name in _OURS),
             *(file for file in _HERE.glob("*.py") if file.name != _NOT_IN_IT),
+            _HERE / "agent_self.json",
         ]
     )
     digest = hashlib.sha256(_MAIN.encode())

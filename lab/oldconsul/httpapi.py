@@ -85,7 +85,7 @@ class HttpApi:
                 f" from={peer[0]}:{peer[1]}",
             )
             unknown = {"X-Consul-Index": "0", "X-Consul-Knownleader": "false", "X-Consul-Lastcontact": "0"}
-            return Reply(500, str(error).encode(), unknown if request.method == "GET" else None)
+            return Reply(500, str(error).encode(), None if request.path.startswith("/v1/kv/") else unknown)
 
     async def _route(self, request: Request) -> Reply:
         agent = self._agent

@@ -3,6 +3,8 @@
 Names, order and constants are those of the captures of 0.6.4 (tests/data/captures).
 """
 
+import json
+import pkgutil
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,16 +15,6 @@ VERSION = "0.6.4"
 VERSION_TEXT = f"Consul {VERSION}.dev\nConsul Protocol: 3 (Understands back to: 1)"
 Json = dict[str, Any]
 Sections = Mapping[str, Mapping[str, object]]
-
-_PORTS = {
-    "DNS": 8600,
-    "HTTP": 8500,
-    "HTTPS": -1,
-    "RPC": 8400,
-    "SerfLan": PORT,
-    "SerfWan": 8302,
-    "Server": 8300,
-}
 
 
 def tags_of(config: Config) -> dict[str, str]:
@@ -56,40 +48,30 @@ def member_json(member: Member) -> Json:
 
 
 def self_json(config: Config, own: Member) -> Json:
-    """Return /v1/agent/self: no Stats before 0.7."""
-    settings = {
-        "DevMode": False,
+    """Return /v1/agent/self: no Stats before 0.7. What is not set here is as it was captured."""
+    answer: Json = json.loads(pkgutil.get_data(__package__, "agent_self.json") or b"")
+    answer["Config"] |= {
         "Bootstrap": config.bootstrap,
         "BootstrapExpect": config.bootstrap_expect,
         "Server": config.server,
         "Datacenter": config.datacenter,
         "DataDir": config.data_dir,
-        "Domain": "consul.",
         "LogLevel": config.log_level,
         "NodeName": config.node_name,
-        "ClientAddr": "127.0.0.1",
         "BindAddr": config.bind_addr,
         "AdvertiseAddr": config.advertise_addr,
         "AdvertiseAddrWan": config.advertise_addr,
-        "Ports": _PORTS,
         "TaggedAddresses": {"wan": config.advertise_addr},
         "LeaveOnTerm": config.leave_on_terminate,
         "SkipLeaveOnInt": config.skip_leave_on_interrupt,
-        "Protocol": 2,
         "StartJoin": config.start_join,
         "RetryJoin": config.retry_join,
         "RejoinAfterLeave": config.rejoin_after_leave,
-        "ACLDatacenter": "",
-        "ACLDefaultPolicy": "allow",
-        "ACLDownPolicy": "extend-cache",
         "DisableRemoteExec": config.disable_remote_exec,
         "DisableUpdateCheck": config.disable_update_check,
-        "Revision": "",
         "Version": VERSION,
-        "VersionPrerelease": "",
     }
-    coordinate = {"Vec": [0.0] * 8, "Error": 1.5, "Adjustment": 0.0, "Height": 0.00001}
-    return {"Config": settings, "Coord": coordinate, "Member": member_json(own)}
+    return answer | {"Member": member_json(own)}
 
 
 def info_text(sections: Sections) -> str:
