@@ -28,6 +28,7 @@ from bot.registry import TaskRegistry
 from bot.secret_files import refuse_open_secrets
 from bot.sockets import Sockets
 from bot.talk import Talk, client_for, on_loopback
+from bot.version import version
 from bot.wiring import Core, mentions_of, open_core, rules_of, secrets_of
 from config.settings import load_settings, settings_path
 from config.values import Settings, SlackSettings
@@ -62,6 +63,7 @@ def main() -> None:
         prog="consul-recovery-bot", description="The Slack bot that recovers Consul clusters."
     )
     parser.add_argument("--settings", metavar="FILE", help="the settings file")
+    parser.add_argument("--version", action="version", version=version())
     arguments = parser.parse_args()
     try:
         settings = load_settings(settings_path(arguments.settings, os.environ), environ=os.environ)

@@ -1,12 +1,14 @@
 """The terminal: the same use cases for the night when Slack is down.
 
-Status 0: done. 1: refused, failed, or something could not be reached. 2: wrong usage.
+Status 0: done. 1: refused, failed, or something could not be reached. 2: wrong usage. 3: `status` reached no
+server. With --json an error is one object on stdout, {"error": ...}, and nothing else is there.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -14,27 +16,33 @@ from pathlib import Path
 from typing import NoReturn
 
 from bot import doctor_command, inventory_command, logs, raft_log_command
-from bot.terminal import Terminal
+from bot.terminal import FAILED, USAGE, Terminal, WrongUsage
 from bot.terminal_user import current_user
+from bot.version import version
 from bot.wiring import open_core, rules_of, secrets_of
 from config.settings import load_settings, settings_path
 from config.values import Settings
 from recovery.errors import RecoveryError, SettingsProblem
-from recovery.procedures import METHODS
+from recovery.procedures import METHODS, readmit
 
-OK, FAILED, USAGE = 0, 1, 2
+# A readmission names a server, so it is a command of its own.
+_METHODS = tuple(method for method in METHODS if method != readmit.NAME)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one command."""
-    parser = _parser()
-    # Not set_defaults: the option may stand before or behind the command.
-    arguments = parser.parse_args(argv, argparse.Namespace(settings=None, json=False))
+    typed = sys.argv[1:] if argv is None else argv
     try:
+        # Not set_defaults: the option may stand before or behind the command.
+        arguments = _parser().parse_args(typed, argparse.Namespace(settings=None, json=False))
         sys.exit(_run(arguments))
     except RecoveryError as problem:
-        sys.stderr.write(f"{problem}\n")
-        sys.exit(FAILED)
+        # Asked of the words themselves: where they make no sense, nothing was parsed.
+        if "--json" in typed:
+            sys.stdout.write(json.dumps({"error": str(problem)}) + "\n")
+        else:
+            sys.stderr.write(f"{problem}\n")
+        sys.exit(USAGE if isinstance(problem, WrongUsage) else FAILED)
     except KeyboardInterrupt:
         sys.exit(FAILED)
     except BrokenPipeError:
@@ -120,20 +128,30 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part for part in text.replace(";", ",").split(",") if part))
 
 
+class _Parser(argparse.ArgumentParser):
+    """Wrong usage is told like every other error: as text or as JSON."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise WrongUsage; argparse itself would print and leave."""
+        raise WrongUsage(f"{self.prog}: {message}. Nothing was done.\n{self.format_usage().rstrip()}")
+
+
 def _parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    common = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
     common.add_argument("--settings", metavar="FILE", help="the settings file")
     common.add_argument("--json", action="store_true", help="print JSON")
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="consul-recovery",
         description="Recover Consul clusters that lost their leader, from a terminal.",
         epilog="Nothing is changed on any host before it is approved.",
         parents=[common],
+        allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=version())
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name: str, text: str) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=text, description=text, parents=[common])
+        return commands.add_parser(name, help=text, description=text, parents=[common], allow_abbrev=False)
 
     status = add("status", "Look at every server of a cluster.")
     status.add_argument("cluster", nargs="?")
@@ -144,7 +162,10 @@ def _parser() -> argparse.ArgumentParser:
         planned = add(name, text)
         planned.add_argument("cluster", nargs="?")
         planned.add_argument(
-            "--method", metavar="NAME", help=f"{', '.join(METHODS)}; left out: the smallest that heals"
+            "--method",
+            choices=_METHODS,
+            metavar="NAME",
+            help=f"{' or '.join(_METHODS)}; left out: the smallest that heals",
         )
         planned.add_argument(
             "--lost", type=_names, default=(), metavar="S2,S3", help="servers that are gone for good"

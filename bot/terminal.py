@@ -10,7 +10,7 @@ from typing import TextIO, assert_never
 import msgspec
 
 from bot import text
-from bot.authz import Allowed, Deed, Denied, Rules, judge_terminal
+from bot.authz import Allowed, Deed, Denied, Rules, judge_terminal, nobody_named
 from bot.follow import Follower
 from bot.wiring import Core
 from bot.wording import Phase, phase
@@ -29,12 +29,16 @@ from recovery.service import (
     RunView,
 )
 
-OK, FAILED, USAGE = 0, 1, 2
+OK, FAILED, USAGE, UNSEEN = 0, 1, 2, 3
 DIGEST_CHARACTERS = 6
 
 
 class NotAllowed(RecoveryError):
     """The user of this terminal may not do that."""
+
+
+class WrongUsage(RecoveryError):
+    """The command line does not say what is wanted; nothing was done."""
 
 
 class NoActiveRun(RecoveryError):
@@ -65,10 +69,10 @@ class Terminal:
     # --- looking
 
     async def status(self, cluster: str | None) -> int:
-        """Show a cluster; 0 whatever its state: looking worked."""
+        """Show a cluster; 0 whatever its state, for looking worked; UNSEEN where no server was reached."""
         report = await self._service.status(self._service.resolve_cluster(cluster))
-        self._show("status", report, text.status(report))
-        return OK
+        self._show("status", report, text.status(report) + self._nobody_approves())
+        return OK if any(server.reached for server in report.observation.servers) else UNSEEN
 
     async def plan(self, cluster: str | None, *, method: str | None, lost: tuple[str, ...]) -> int:
         """Show what would be proposed."""
@@ -123,7 +127,7 @@ class Terminal:
         )
         match result:
             case RunProposed(view=view):
-                self._show("proposed", result, self._card(view))
+                self._show("proposed", result, self._card(view) + self._nobody_approves())
                 return await self._stay(view, until_asked=False)
             case Locked(holder=holder):
                 self._show(
@@ -143,17 +147,20 @@ class Terminal:
 
     async def approve(self, run: str, *, yes: bool, digest: str, typed: list[str]) -> int:
         """Show what is asked, let the digest and the names be typed, and approve."""
+        if yes and len(digest) < DIGEST_CHARACTERS:
+            raise WrongUsage(
+                f"--yes needs --digest with at least {DIGEST_CHARACTERS} characters of the plan's digest. "
+                "Nothing was done."
+            )
+        if self._as_json and not yes:
+            raise WrongUsage(
+                "With --json nobody is asked: approve needs --yes and --digest. Nothing was done."
+            )
         person = self._person(Deed.APPROVE)
         view = await self._service.find(RunId(run))
         gate = view.state.waiting_gate
         if gate is None:
             raise NoActiveRun(f"Run {run} asks for no approval now ({phase(view.state)}). Nothing was done.")
-        if yes and len(digest) < DIGEST_CHARACTERS:
-            self._tell(
-                f"--yes needs --digest with at least {DIGEST_CHARACTERS} characters of the plan's digest. "
-                "Nothing was done."
-            )
-            return USAGE
         if not yes:
             self._tell(self._card(view))
             self._tell("")
@@ -212,8 +219,9 @@ class Terminal:
         driver = await self._service.driver(view.cluster)
         if not holder and view.state.outcome is None:
             if self._as_json:
-                self._tell("--json needs --holder and --reason. Nothing was done.")
-                return USAGE
+                raise WrongUsage(
+                    "With --json nobody is asked: unlock needs --holder and --reason. Nothing was done."
+                )
             self._tell(text.unlock(view, driver))
             wanted = driver.owner if driver is not None else view.run
             holder = (await self._asked(f"Type {wanted} to take the lock away: ")).strip()
@@ -236,7 +244,7 @@ class Terminal:
                 own = self._rules.terminal.get(self._user)
                 if run is not None and own is not None and own == run.state.requested_by:
                     return own
-                raise NotAllowed(message)
+                raise NotAllowed(text.plain(message))
 
     async def _run_named(self, target: str | None) -> RunView:
         if target is not None and target not in self._service.clusters:
@@ -260,10 +268,12 @@ class Terminal:
         try:
             ended = await follower.follow(view, until_asked=until_asked)
         except asyncio.CancelledError:
-            self._tell(
+            self._show(
+                "left",
+                view,
                 f"\nYou left run {view.run}; it is not aborted. The bot goes on with it as soon as it sees that "
                 "nobody drives it. Where no bot runs, it stands still until `consul-recovery approve` or "
-                f"`retry` is called, or `consul-recovery abort {view.run}`."
+                f"`retry` is called, or `consul-recovery abort {view.run}`.",
             )
             raise
         self._show("run", ended, self._card(ended))
@@ -272,6 +282,12 @@ class Terminal:
         if ended.state.outcome is None:
             return OK if phase(ended.state) in {Phase.ASKING, Phase.ASKING_AGAIN} else FAILED
         return OK if ended.state.outcome is Outcome.RECOVERED else FAILED
+
+    def _nobody_approves(self) -> str:
+        """A line of its own where the settings leave approving to nobody; "" else."""
+        if not self._rules.approve.nobody:
+            return ""
+        return "\n" + text.plain(nobody_named(Deed.APPROVE, self._rules.approve).message)
 
     def _card(self, view: RunView) -> str:
         return text.run(view, now_s=self._core.clock.now_s(), unit=self._core.units[view.cluster])

@@ -6,9 +6,11 @@ obeys escape sequences.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from bot import by_hand
+from bot.commands import NAME
 from bot.rows import rows
 from bot.run_card import title_of, unlocked_line
 from bot.thread import event_line
@@ -50,6 +52,13 @@ def clean(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
 
 
+def plain(said: str) -> str:
+    """What was written for Slack as it reads in a terminal: no stars, no mentions, our own program's name."""
+    said = re.sub(r"<(?:!subteam\^|@)([A-Z0-9]+)>", r"\1", said)
+    said = re.sub(r"(?<!\w)\*([^*\n]+)\*(?!\w)", r"\1", said)
+    return said.removeprefix("⛔ ").replace(f"`{NAME} ", "`consul-recovery ")
+
+
 def _lines(*parts: str | Iterable[str]) -> str:
     flat: list[str] = []
     for part in parts:
@@ -72,7 +81,7 @@ def status(report: StatusReport) -> str:
             "Seen:",
             *(f"  - {line}" for line in diagnosis.evidence),
             "",
-            f"Next: {diagnosis.advice}",
+            f"Next: {plain(diagnosis.advice)}",
             "",
         ]
     parts.append(
@@ -133,7 +142,7 @@ def refusal(answer: Refusal) -> str:
     return _lines(
         "No plan; nothing was done:",
         (f"  - {reason}" for reason in answer.reasons),
-        f"Next: {answer.next_step}",
+        f"Next: {plain(answer.next_step)}",
     )
 
 

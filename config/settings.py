@@ -79,10 +79,25 @@ def load_settings(path: Path, *, environ: Mapping[str, str], slack: bool = True)
             f"There are no settings at {path}; nothing was started. Copy {EXAMPLE} there and fill it in, or"
             f" name another file with --settings or {VARIABLE}."
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text"
+    except IsADirectoryError:
         raise SettingsProblem(
-            f"The settings in {path} cannot be read ({why}); nothing was started. Run this as the bot's user."
+            f"{path} is a folder, not a settings file; nothing was started. Name the file in it with --settings or"
+            f" {VARIABLE}."
+        ) from None
+    except UnicodeDecodeError:
+        raise SettingsProblem(
+            f"The settings in {path} are no text; nothing was started. A settings file is YAML in UTF-8, like"
+            f" {EXAMPLE}: is that the right file?"
+        ) from None
+    except PermissionError:
+        raise SettingsProblem(
+            f"The settings in {path} are not for this user to read; nothing was started. Run this as the bot's user"
+            " (sudo -u USER ...), or let that file and the folders above it be read by this one."
+        ) from None
+    except OSError as error:
+        raise SettingsProblem(
+            f"The settings in {path} cannot be read ({error.strerror}); nothing was started. Correct that, or name"
+            f" another file with --settings or {VARIABLE}."
         ) from None
     return parse_settings(text, source=path, environ=environ, slack=slack)
 

@@ -24,6 +24,11 @@ Person = NewType("Person", str)
 """A person as the settings name them; Slack users and terminal users map to one."""
 
 
+def host_of(address: str) -> str:
+    """The host of an ip:port as a configuration has it; IPv6 without its brackets."""
+    return address.rpartition(":")[0].strip("[]")
+
+
 class Holds(msgspec.Struct, frozen=True, tag="holds"):
     """The fact was seen to be so."""
 

@@ -96,7 +96,10 @@ def judge(
     if state.outcome is not None:
         return Rejected(f"This run has ended ({state.outcome}). Nothing was done.")
     if not digest_prefix or not state.digest.startswith(digest_prefix):
-        return Rejected("This button belongs to another plan. Nothing was done; look at the newest card.")
+        return Rejected(
+            "This approval is for another plan: its digest is not this run's. Nothing was done. "
+            "Look at the run as it is now."
+        )
     gate = state.gate(gate_id)
     waiting = state.waiting_gate
     if gate is None:

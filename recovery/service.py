@@ -26,12 +26,21 @@ from recovery.journal import (
     fold,
 )
 from recovery.membership import Membership
-from recovery.model import ClusterName, ClusterObservation, ClusterSpec, Member, Person, RunId, ServerName
+from recovery.model import (
+    ClusterName,
+    ClusterObservation,
+    ClusterSpec,
+    Member,
+    Person,
+    RunId,
+    ServerName,
+)
 from recovery.plan import Proposal, Refusal
 from recovery.policy import ApprovalPolicy, Rejected
 from recovery.ports import Clock, LeaseHeld, RunStore, World
 from recovery.procedures import may_settle
 from recovery.procedures import propose as propose_plan
+from recovery.procedures.slips import refuse_unknown
 
 SETTLE_PATIENCE_S = 90.0
 """Default raft_multiplier 5: a first election takes 5 to 10 s, a split vote twice that (measured 1.8.7).
@@ -237,7 +246,21 @@ class RecoveryService:
         lost: tuple[ServerName, ...] = (),
         server: ServerName | None = None,
     ) -> PlanResult:
-        """Look, diagnose and plan, without the lock and without a trace: what `propose` would propose now."""
+        """Look, diagnose and plan, without the lock and without a trace: what `propose` would propose now.
+
+        Raises UnknownMethod or UnknownServer before anything is looked at.
+        """
+        refuse_unknown(self._clusters[cluster], method=method, lost=lost)
+        return await self._plan(cluster, method=method, lost=lost, server=server)
+
+    async def _plan(
+        self,
+        cluster: ClusterName,
+        *,
+        method: str | None,
+        lost: tuple[ServerName, ...],
+        server: ServerName | None,
+    ) -> PlanResult:
         report = await self.status(cluster, lost=lost)
         patient_until_s = self._clock.monotonic_s() + SETTLE_PATIENCE_S
         while (
@@ -272,12 +295,15 @@ class RecoveryService:
     ) -> ProposeResult:
         """Look, diagnose and plan; the plan takes the cluster's lock and waits for approval.
 
-        Raises StoreUnavailable before anything else: without a store there is no lock.
+        Raises UnknownMethod or UnknownServer before anything is asked, and StoreUnavailable before anything is
+        looked at: without a store there is no lock.
         """
+        if not replaces:
+            refuse_unknown(self._clusters[cluster], method=method, lost=lost)
         holder = await self.active(cluster)
         if holder is not None:
             return Locked(holder)
-        answer = await self.plan(cluster, method=method, lost=lost, server=server)
+        answer = await self._plan(cluster, method=method, lost=lost, server=server)
         if not isinstance(answer, Planned):
             return answer
         proposal = _warned(answer)

@@ -16,7 +16,7 @@ from recovery.adapters.consul_api import AgentSilent
 from recovery.adapters.peers_file import peers_match
 from recovery.boltdb import RaftLogUnreadable
 from recovery.errors import RecoveryError
-from recovery.model import Fact, Fails, Holds, HostView, MemberStatus, RunId, ServerName, Unknown
+from recovery.model import Fact, Fails, Holds, HostView, MemberStatus, RunId, ServerName, Unknown, host_of
 from recovery.plan import (
     AgentFenced,
     AgentHeld,
@@ -274,13 +274,9 @@ async def _is_voter(probe: Probe, server: ServerName) -> Fact:
     if own.node_id and own.node_id in {peer.id for peer in voters}:
         return Holds(f"a voter in the configuration of the leader {leaders[0]}")
     # Below protocol 3 the id in the configuration is the address.
-    if address and address in {_host(peer.address) for peer in voters if peer.id == peer.address}:
+    if address and address in {host_of(peer.address) for peer in voters if peer.id == peer.address}:
         return Holds(f"a peer in the configuration of the leader {leaders[0]}")
     return Fails(f"not a voter in the configuration of the leader {leaders[0]}")
-
-
-def _host(address: str) -> str:
-    return address.rpartition(":")[0].strip("[]")
 
 
 async def _cluster_answers(probe: Probe, servers: tuple[ServerName, ...]) -> Fact:
@@ -372,7 +368,9 @@ async def _silent(probe: Probe, check: Silent) -> Fact:
         for member in view.members:
             # Before 0.7.3 members have no id; the address is all there is then.
             same = (
-                member.node_id == check.node_id if member.node_id else member.address == _host(check.address)
+                member.node_id == check.node_id
+                if member.node_id
+                else member.address == host_of(check.address)
             )
             if same and member.server and member.status is MemberStatus.ALIVE:
                 return Fails(f"{name} sees it alive in gossip as {member.name} at {member.address}")

@@ -18,7 +18,7 @@ import msgspec
 from consul import aio
 
 from recovery.adapters import answers
-from recovery.model import AgentView, Catalogue, KnownNode
+from recovery.model import AgentView, Catalogue, KnownNode, host_of
 
 T = TypeVar("T")
 
@@ -181,9 +181,7 @@ class Agent:
             leader_address=address,
             peers=answers.parse_addresses(peers.body) if peers.code == 200 else (),
             members=answers.parse_members(members.body) if members.code == 200 else (),
-            names_itself_leader=own.code != 200
-            and bool(address)
-            and address.rpartition(":")[0].strip("[]") == own_address,
+            names_itself_leader=own.code != 200 and bool(address) and host_of(address) == own_address,
             withheld=tuple(withheld),
         )
         return answers.with_self(view, own.body) if own.code == 200 else view

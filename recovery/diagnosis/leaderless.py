@@ -106,11 +106,11 @@ def majority_gone(seen: Survey) -> MajorityGone | OutOfSight | None:
             evidence=(*(voter_line(v) for v in missing), *server_lines(seen)),
             advice="Unreachable is not dead: bring these hosts back, and the leader comes by itself. Only if "
             f"they are gone for good: `/consul recover {seen.observation.cluster} --lost "
-            f"{','.join(v.name for v in missing)}`.",
+            f"{','.join(v.claim_as for v in missing)}`.",
             unseen=tuple(v.name for v in missing),
         )
     if unaccounted:
-        who = tuple(v.name for v in unaccounted)
+        who = tuple(v.claim_as for v in unaccounted)
         advice = (
             f"If {names(who)} {'is' if len(who) == 1 else 'are'} gone for good, say so: "
             f"`/consul recover {seen.observation.cluster} --lost {','.join(who)}`. "

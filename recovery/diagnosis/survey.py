@@ -12,7 +12,14 @@ from enum import StrEnum
 import msgspec
 
 from recovery.diagnosis.versions import listed_peers, live_peers_file
-from recovery.model import ClusterObservation, MemberStatus, NodeId, ServerName, ServerObservation
+from recovery.model import (
+    ClusterObservation,
+    MemberStatus,
+    NodeId,
+    ServerName,
+    ServerObservation,
+    host_of,
+)
 from recovery.raftentry import LogPosition, Peer
 
 
@@ -42,6 +49,11 @@ class VoterSight(msgspec.Struct, frozen=True):
     name: str
     """The server's name in the settings, or the address where no name could be found."""
     sight: Sight
+
+    @property
+    def claim_as(self) -> str:
+        """What --lost calls it: a name only where the settings have it, so that a mistyped one is refused."""
+        return self.address if self.sight is Sight.UNMATCHED else self.name
 
 
 class Survey(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,11 +90,6 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
     def server(self, name: str) -> ServerObservation:
         """One server's observation."""
         return self.observation.server(name)
-
-
-def host_of(address: str) -> str:
-    """The host of an ip:port as a configuration has it; IPv6 without its brackets."""
-    return address.rpartition(":")[0].strip("[]")
 
 
 def blank(server: ServerObservation) -> bool:

@@ -8,8 +8,8 @@ reachable nor claimed (as CockroachDB's loss-of-quorum recovery does it).
 from __future__ import annotations
 
 from recovery.diagnosis import Sight, Survey, VoterSight, survey
-from recovery.diagnosis.survey import alive_in_gossip, blank, host_of, sign_of_life
-from recovery.model import ServerName
+from recovery.diagnosis.survey import alive_in_gossip, blank, sign_of_life
+from recovery.model import ServerName, host_of
 from recovery.plan import Claim
 
 
@@ -50,7 +50,7 @@ def unaccounted(seen: Survey) -> tuple[VoterSight, ...]:
 def claims(seen: Survey) -> tuple[Claim, ...]:
     """Turn the operator's words into claims about ids."""
     return tuple(
-        Claim(ServerName(voter.name), voter.node_id, voter.address, _fenced(voter, seen))
+        Claim(ServerName(voter.claim_as), voter.node_id, voter.address, _fenced(voter, seen))
         for voter in seen.voters
         if seen.claimed(voter)
     )

@@ -13,9 +13,9 @@ then the rest; blank servers last and never listed.
 from __future__ import annotations
 
 from recovery.diagnosis import MajorityGone, ServersStopped, Sight, Survey, VoterSight, survey
-from recovery.diagnosis.survey import blank, host_of, position
+from recovery.diagnosis.survey import blank, position
 from recovery.diagnosis.versions import live_peers_file
-from recovery.model import ClusterObservation, NodeId, ServerName, ServerObservation
+from recovery.model import ClusterObservation, NodeId, ServerName, ServerObservation, host_of
 from recovery.plan import (
     SCHEMA,
     AgentHeld,
@@ -63,7 +63,7 @@ def build(
     survivors = seen.seen(Sight.RUNNING, Sight.STOPPED)
     problems = _problems(seen, survivors)
     if problems:
-        missing = ",".join(dict.fromkeys((*lost, *(v.name for v in unaccounted(seen)))))
+        missing = ",".join(dict.fromkeys((*lost, *(v.claim_as for v in unaccounted(seen)))))
         return Refusal(
             procedure=NAME,
             reasons=problems,

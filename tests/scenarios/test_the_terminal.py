@@ -12,8 +12,9 @@ from typing import Any, cast
 
 import pytest
 
+from bot.authz import Grant, Rules
 from bot.follow import RunLost
-from bot.terminal import FAILED, OK, USAGE, NoActiveRun, NotAllowed, Terminal
+from bot.terminal import FAILED, OK, UNSEEN, NoActiveRun, NotAllowed, Terminal, WrongUsage
 from bot.wiring import Core, MachineClock
 from config.values import ApprovalSettings, ClusterSettings, HttpSettings, Secret, Settings, SlackSettings
 from recovery.errors import StoreUnavailable
@@ -22,6 +23,7 @@ from recovery.model import ClusterSpec, Person, RunId, ServerName, ServerSpec
 from recovery.plan import Action, StopAgent
 from recovery.policy import ApprovalPolicy
 from recovery.ports import ActKey, Lease
+from recovery.procedures.slips import UnknownMethod, UnknownServer
 from recovery.service import RecoveryService
 from tests.fakes.fake_world import FakeServer, FakeWorld, majority_replaced, three_servers
 from tests.fakes.memory_store import MemoryStore
@@ -79,11 +81,11 @@ class Desk:
             owner="terminal-1",
         )
 
-    def at(self, user: str, *, as_json: bool = False) -> Terminal:
+    def at(self, user: str, *, as_json: bool = False, who: Rules | None = None) -> Terminal:
         """A terminal of this user of the machine."""
         return Terminal(
             self._core,
-            rules=rules(),
+            rules=who or rules(),
             user=user,
             as_json=as_json,
             out=self.out,
@@ -169,7 +171,12 @@ async def test_without_the_right_digest_nothing_is_approved(desk: Desk, digest: 
     await desk.until(lambda: "asked for approval" in desk.out.getvalue())
     desk.answers = [digest]
     assert await desk.at("bob").approve("r1", yes=False, digest="", typed=[]) == FAILED
-    assert await desk.at("bob").approve("r1", yes=True, digest=digest, typed=[]) in {FAILED, USAGE}
+    if len(digest) < 6:
+        with pytest.raises(WrongUsage, match="needs --digest"):
+            await desk.at("bob").approve("r1", yes=True, digest=digest, typed=[])
+    else:
+        assert await desk.at("bob").approve("r1", yes=True, digest=digest, typed=[]) == FAILED
+        assert "another plan" in desk.out.getvalue()
     assert not desk.world.performed
     driving.cancel()
     await asyncio.gather(driving, return_exceptions=True)
@@ -210,6 +217,63 @@ async def test_json_is_one_document_a_line(desk: Desk) -> None:
     await alice.runs(None)
     kinds = [json.loads(line)["kind"] for line in desk.out.getvalue().splitlines()]
     assert kinds == ["status", "planned", "runs"]
+
+
+async def test_with_json_nobody_is_asked_anything(desk: Desk) -> None:
+    """A question on the output would be read as a document; the missing words are named instead."""
+    await desk.service.propose(DC1, by=Person("alice"), origin="C0OPS")
+    with pytest.raises(WrongUsage, match="--yes and --digest"):
+        await desk.at("bob", as_json=True).approve("r1", yes=False, digest="", typed=[])
+    assert not desk.out.getvalue()
+
+
+async def test_a_status_that_saw_nothing_has_a_status_of_its_own(desk: Desk) -> None:
+    """A script must tell "looked" from "saw nothing"; one reached server is enough to have looked."""
+    for server in desk.world.servers.values():
+        server.reachable = False
+    assert await desk.at("alice").status(None) == UNSEEN
+    desk.world.servers[ServerName("s2")].reachable = True
+    assert await desk.at("alice").status(None) == OK
+
+
+@pytest.mark.parametrize("what", ["plan", "recover"])
+async def test_a_slip_of_the_finger_touches_nothing(desk: Desk, what: str) -> None:
+    """A method or a server that nobody knows is refused before the store or a host is asked."""
+    desk.store.down = True
+    alice = desk.at("alice")
+    act = alice.plan if what == "plan" else alice.recover
+    with pytest.raises(UnknownMethod, match=r"start, peers-json.*Nothing was done"):
+        await act(None, method="magic", lost=())
+    with pytest.raises(UnknownServer, match=r"“s9”.*s1, s2, s3.*Nothing was done"):
+        await act(None, method=None, lost=("s2", "s9"))
+    assert not desk.out.getvalue()
+
+
+async def test_a_voter_that_the_settings_do_not_have_is_claimed_by_address_or_id(desk: Desk) -> None:
+    """Its name is only known to the servers, so these are no slips."""
+    lost = ("198.51.100.99:8300", "[2001:db8::1]:8300", "0d0c1b2a-0000-4000-8000-000000000009")
+    assert await desk.at("alice").plan(None, method=None, lost=lost) == FAILED
+    assert "none of the voters" in desk.out.getvalue()
+
+
+async def test_where_nobody_can_approve_it_is_said_at_once(desk: Desk) -> None:
+    """Status and recover name the key; without Slack's marks."""
+    nobody = rules(approve=Grant(settings_key="approvals.approvers"))
+    await desk.at("alice", who=nobody).status(None)
+    said = [line for line in desk.out.getvalue().splitlines() if "approvals.approvers" in line]
+    assert len(said) == 1
+    assert said[0].startswith("Nobody can approve: ")
+    with pytest.raises(NotAllowed, match=r"^Nobody can approve: "):
+        await desk.at("alice", who=nobody).approve("r1", yes=True, digest="a" * 6, typed=[])
+    await desk.at("alice").status(None)
+    assert desk.out.getvalue().count("Nobody can approve") == 1
+
+
+async def test_the_terminal_names_its_own_commands(desk: Desk) -> None:
+    """What to type next is what can be typed here, not a command of Slack."""
+    await desk.at("alice").status(None)
+    assert "`consul-recovery recover dc1`" in desk.out.getvalue()
+    assert "/consul " not in desk.out.getvalue()
 
 
 async def test_there_is_nothing_to_abort_where_nothing_runs(desk: Desk) -> None:

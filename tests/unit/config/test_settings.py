@@ -571,3 +571,28 @@ def test_what_is_no_settings_file_is_told_as_that(text: str) -> None:
     """Broken YAML and files without sections are one problem with a place or with what to copy."""
     (problem,) = problems(text)
     assert "correct the YAML there" in problem or "settings.example.yaml" in problem
+
+
+def test_a_folder_is_not_taken_for_a_file_that_is_missing(tmp_path: Path) -> None:
+    """The next step names the file in it."""
+    with pytest.raises(SettingsProblem, match=r"is a folder, not a settings file.*Name the file in it"):
+        load_settings(tmp_path, environ={})
+
+
+def test_a_file_that_is_no_text_is_told_as_such(tmp_path: Path) -> None:
+    """Nobody is sent to look for permissions."""
+    path = tmp_path / "settings.yaml"
+    path.write_bytes(b"\x7fELF\x80\xff")
+    with pytest.raises(SettingsProblem, match=r"are no text.*is that the right file"):
+        load_settings(path, environ={})
+
+
+def test_a_file_of_another_user_asks_for_the_right_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only there running as the bot's user helps."""
+
+    def refused(*_args: object, **_named: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refused)
+    with pytest.raises(SettingsProblem, match=r"not for this user to read.*as the bot's user"):
+        load_settings(Path("/etc/consul-recovery/settings.yaml"), environ={})
