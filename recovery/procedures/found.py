@@ -9,8 +9,8 @@ servers that expect N and see each other before the leader could found a second 
 from __future__ import annotations
 
 from recovery.diagnosis import NeverBootstrapped
-from recovery.diagnosis.survey import host_of, raft_address
-from recovery.model import ClusterObservation, NodeId
+from recovery.diagnosis.survey import raft_address
+from recovery.model import ClusterObservation, NodeId, host_of
 from recovery.plan import (
     SCHEMA,
     AgentHeld,

@@ -10,8 +10,8 @@ those who were told; the last one to leave cannot commit its own, so it alone ca
 from __future__ import annotations
 
 from recovery.diagnosis import PeersEmptied
-from recovery.diagnosis.survey import alive_at, blank, host_of, position, raft_address
-from recovery.model import ClusterObservation, MemberStatus, NodeId, ServerName, ServerObservation
+from recovery.diagnosis.survey import alive_at, blank, position, raft_address
+from recovery.model import ClusterObservation, MemberStatus, NodeId, ServerName, ServerObservation, host_of
 from recovery.plan import Check, Claim, LogIs
 from recovery.raftentry import LogPosition
 

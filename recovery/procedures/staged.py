@@ -10,8 +10,8 @@ rest, sort into leader, follower and error, restart what has to be, the override
 from __future__ import annotations
 
 from recovery.diagnosis import PeersEmptied
-from recovery.diagnosis.survey import blank, host_of, position, raft_address
-from recovery.model import ClusterObservation, ServerName, ServerObservation
+from recovery.diagnosis.survey import blank, position, raft_address
+from recovery.model import ClusterObservation, ServerName, ServerObservation, host_of
 from recovery.plan import (
     SCHEMA,
     AgentHeld,
