@@ -19,7 +19,7 @@ from tests.builders.runs import BOB, CLUSTER, Listener, Table
 from tests.fakes.fake_world import FakeWorld, majority_replaced, three_servers
 
 LOST = ("s2", "s3")
-BY_ID = ("s2-id", "s3-id")
+BY_ADDRESS = ("198.51.100.12:8300", "198.51.100.13:8300")
 """With everything stopped nobody is left to tell the old names; the refusal says what to write."""
 S1 = ServerName("s1")
 
@@ -105,7 +105,7 @@ class TestAnOldDumpRestored:
         ended = await task
         assert not isinstance(ended, LeaseHeld)
         assert ended.outcome is Outcome.ABORTED
-        assert isinstance(await table.propose(lost=BY_ID), RunProposed)
+        assert isinstance(await table.propose(lost=BY_ADDRESS), RunProposed)
 
     async def test_an_old_retry_button_does_not_confirm(self) -> None:
         """A button from before the dump was restored is not an answer to the new question."""
@@ -177,7 +177,7 @@ class TestAnEmptiedStore:
             f"{name} is stopped and held" for name in ("s1", "s2", "s3")
         ]
         assert "done there: hold-s1, snapshot-s1, stop-s1" in left.found[0]
-        proposed = await table.propose(lost=BY_ID)
+        proposed = await table.propose(lost=BY_ADDRESS)
         assert isinstance(proposed, RunProposed), proposed
         plan = proposed.view.state.plan
         assert any(f"Run {run} was under way" in warning for warning in plan.warnings)
