@@ -116,9 +116,16 @@ class Rig:
 
 @asynccontextmanager
 async def open_rig(
-    lab: Lab, *, tokens: Mapping[str, str] | None = None, approvals: Mapping[str, object] | None = None
+    lab: Lab,
+    *,
+    tokens: Mapping[str, str] | None = None,
+    approvals: Mapping[str, object] | None = None,
+    list_clients: bool = True,
 ) -> AsyncIterator[Rig]:
-    """Put the bot's composition over the lab as it is now, with the hosts' present addresses."""
+    """Put the bot's composition over the lab as it is now, with the hosts' present addresses.
+
+    With `list_clients` False the settings name no client agent: only gossip tells of them.
+    """
     name = f"t{os.urandom(4).hex()}"
     path = write_settings(
         lab.folder / "settings" / name,
@@ -130,7 +137,7 @@ async def open_rig(
         ssh_key=lab.ssh_key,
         known_hosts=lab.known_hosts,
         servers={host.name: host.address for host in lab.servers},
-        clients={host.name: host.address for host in lab.hosts if not host.server},
+        clients={host.name: host.address for host in lab.hosts if list_clients and not host.server},
         cluster=name,
         tokens=tokens,
         approvals=approvals,
