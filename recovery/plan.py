@@ -175,6 +175,16 @@ class ClusterAnswers(_Check, frozen=True):
     servers: tuple[ServerName, ...]
 
 
+class CaughtUp(_Check, frozen=True):
+    """Every one of these servers that answers has committed what the leader had committed a moment before.
+
+    A stale follower votes and answers at once, but what it holds is old until the leader has sent it the
+    missing entries or a snapshot; one that cannot take them (a full disk, a damaged log) stays behind.
+    """
+
+    servers: tuple[ServerName, ...]
+
+
 class ExpectOverridden(_Check, frozen=True):
     """bootstrap_expect is overridden with this number on the host: the next start takes it."""
 
@@ -259,6 +269,7 @@ Check = (
     | ExpectIs
     | LogEndsAlone
     | LeaderStays
+    | CaughtUp
     | KnowsLeader
     | IsMember
     | MembersBack

@@ -22,6 +22,7 @@ from recovery.plan import (
     AgentHeld,
     AgentRunning,
     AgentStopped,
+    CaughtUp,
     Check,
     ClusterAnswers,
     ConfigurationIs,
@@ -111,6 +112,8 @@ async def _answer(probe: Probe, check: Check, run: RunId) -> Fact:
             return await _silent(probe, check)
         case ClusterAnswers(servers):
             return await _cluster_answers(probe, servers)
+        case CaughtUp(servers):
+            return await _caught_up(probe, servers)
         case (
             ExpectOverridden()
             | OverrideAbsent()
@@ -297,6 +300,21 @@ async def _cluster_answers(probe: Probe, servers: tuple[ServerName, ...]) -> Fac
         if isinstance(reply, tuple)
     )
     return Fails("; ".join(said))
+
+
+async def _caught_up(probe: Probe, servers: tuple[ServerName, ...]) -> Fact:
+    first = await pulses(probe, servers)
+    leaders = {name: views_of(first)[name] for name in leaders_of(first)}
+    if len(leaders) != 1:
+        return Fails(f"{' and '.join(leaders)} both lead" if leaders else "no server names itself leader")
+    [(leader, leading)] = leaders.items()
+    # Asked again: in a busy cluster the leader's index of the same moment is always ahead of the followers'.
+    views = views_of(await pulses(probe, servers))
+    told = {name: view.commit_index for name, view in views.items() if view.raft_state}
+    behind = [f"{name} is at {index}" for name, index in told.items() if index < leading.commit_index]
+    if behind:
+        return Fails(f"{', '.join(behind)}, {leader} was at {leading.commit_index} (commit index)")
+    return Holds(f"{', '.join(told) or 'nobody'} committed up to {leading.commit_index}, as {leader} had")
 
 
 # --- logs and claims --------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from recovery.plan import (
     AgentStopped,
     ArchiveState,
     CannotUndo,
+    CaughtUp,
     Check,
     ClusterAnswers,
     ExpectIs,
@@ -52,6 +53,8 @@ LEADER_STAYS_S = 3
 """One that replays its own removal steps down within the second (measured 0.6.4)."""
 VOTER_S = 180
 """Autopilot promotes after server_stabilization_time (10 s); measured about 20 s on 1.8.7."""
+VERIFY_S = 300
+"""A follower that was far behind is sent a snapshot of the whole store first."""
 ARCHIVE_S = 600
 
 
@@ -365,15 +368,15 @@ def join(server: ServerName, addresses: tuple[str, ...]) -> Step:
 
 
 def verify(servers: tuple[ServerName, ...]) -> Step:
-    """The leader confirms itself with a quorum."""
+    """The leader confirms itself with a quorum, and every server that answers holds what the leader holds."""
     return Step(
         id=StepId("verify"),
-        title="Verify: one leader, and a consistent read is answered",
+        title="Verify: one leader, a consistent read is answered, nobody is behind",
         risk=Risk.READ_ONLY,
         targets=servers,
         before=(),
         action=Observe(),
-        after=(LeaderElected(servers), ClusterAnswers(servers)),
+        after=(LeaderElected(servers), ClusterAnswers(servers), CaughtUp(servers)),
         rollback=NothingToUndo("only looks"),
-        timeout_s=LEADER_S,
+        timeout_s=VERIFY_S,
     )

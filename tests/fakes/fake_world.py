@@ -45,6 +45,7 @@ from recovery.plan import (
     AgentRunning,
     AgentStopped,
     ArchiveState,
+    CaughtUp,
     Check,
     ClusterAnswers,
     ConfigurationIs,
@@ -425,6 +426,15 @@ class FakeWorld:
                 if any(server.reachable and server.running and server.raft_id in ids for server in asked):
                     return Holds("a consistent read is answered")
                 return self._unseen(names) or Fails("no cluster leader")
+            case CaughtUp(servers=names):
+                leader = self.leader()
+                if leader is None or leader.name not in names or not leader.reachable:
+                    return self._unseen(names) or Fails("no server names itself leader")
+                answering = [
+                    self.servers[n] for n in names if self.servers[n].reachable and self.servers[n].running
+                ]
+                behind = [server.name for server in answering if _freshness(server) < _freshness(leader)]
+                return _fact(not behind, "nobody is behind", f"behind the leader: {', '.join(behind)}")
             case _:
                 assert_never(check)
 

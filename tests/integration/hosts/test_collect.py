@@ -21,6 +21,7 @@ from recovery.model import (
 from recovery.plan import (
     AgentRunning,
     AgentStopped,
+    CaughtUp,
     Check,
     ClusterAnswers,
     ConfigurationIs,
@@ -191,6 +192,7 @@ async def test_checks_of_a_healthy_cluster(lab: Lab, world: ClusterWorld) -> Non
     assert isinstance(await world.check(LeaderElected(others), run=RUN), Fails)
     assert isinstance(await world.check(NoLeader(ALL), run=RUN), Fails)
     assert isinstance(await world.check(ClusterAnswers(ALL), run=RUN), Holds)
+    await until_holds(world, CaughtUp(ALL))
     peers = seen.server("s1").configuration
     assert isinstance(await world.check(ConfigurationIs(S1, peers), run=RUN), Holds)
     assert isinstance(await world.check(ConfigurationIs(S1, peers[:1]), run=RUN), Fails)
