@@ -34,7 +34,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Attach what every host's Consul logged last to the report of a test that failed."""
     report = yield
-    lab = item.funcargs.get("session_lab") if isinstance(item, pytest.Function) else None
+    given = item.funcargs if isinstance(item, pytest.Function) else {}
+    # The tests of the adapters share a lab a module; the others have the session's.
+    lab = given.get("data_centre", given.get("session_lab"))
     if report.failed and report.when == "call" and isinstance(lab, Lab):
         report.sections.extend((f"consul's journal on {host.name}", journal(host)) for host in lab.hosts)
     return report
