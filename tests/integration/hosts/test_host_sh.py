@@ -39,6 +39,14 @@ async def status_of(member: str, *, seen_by: LabHost) -> int:
     return next(int(each["Status"]) for each in answer.json() if each["Name"] == member)
 
 
+async def keep_dead_servers(lab: Lab) -> None:
+    """Stop autopilot from force-leaving a failed server: at its next look, up to 10 s later, it would be `left` too.
+
+    Source: Consul's documentation of autopilot, cleanup_dead_servers (on by default).
+    """
+    await lab.host("s1").run("consul operator autopilot set-config -cleanup-dead-servers=false")
+
+
 async def test_a_look_at_a_running_server_sees_what_the_host_itself_says(lab: Lab, probe: Probe) -> None:
     """Process, node id, data directory, version and user are those of the unit that is really there."""
     host = lab.host("s1")
@@ -60,6 +68,7 @@ async def test_a_look_changes_nothing_on_the_host(lab: Lab, probe: Probe) -> Non
 
 async def test_a_stop_is_no_leave(lab: Lab, probe: Probe, key: KeyMaker) -> None:
     """The others see a failed member, not one that left, and the peer set stays as it was."""
+    await keep_dead_servers(lab)
     voters = await lab.cluster.voters(lab.host("s1"))
     evidence = await probe.hosts[S3].act("stop", key("stop"), timeout_s=60)
     assert "signal 15" in evidence
@@ -92,6 +101,7 @@ async def test_a_unit_that_leaves_at_each_stop_is_stopped_without(
     host = lab.host("s3")
     await host.run(f"{trap}; systemctl daemon-reload; systemctl kill -s KILL consul")
     await lab.cluster.wait_until_formed()
+    await keep_dead_servers(lab)
     evidence = await probe.hosts[S3].act("stop", key("stop"), timeout_s=60)
 
     async def seen_failed() -> bool:
