@@ -308,13 +308,15 @@ async def _caught_up(probe: Probe, servers: tuple[ServerName, ...]) -> Fact:
     if len(leaders) != 1:
         return Fails(f"{' and '.join(leaders)} both lead" if leaders else "no server names itself leader")
     [(leader, leading)] = leaders.items()
+    if not leading.raft_state:
+        return Holds(f"{leader} does not tell how far its log is committed: {'; '.join(leading.withheld)}")
     # Asked again: in a busy cluster the leader's index of the same moment is always ahead of the followers'.
     views = views_of(await pulses(probe, servers))
     told = {name: view.commit_index for name, view in views.items() if view.raft_state}
     behind = [f"{name} is at {index}" for name, index in told.items() if index < leading.commit_index]
     if behind:
         return Fails(f"{', '.join(behind)}, {leader} was at {leading.commit_index} (commit index)")
-    return Holds(f"{', '.join(told) or 'nobody'} committed up to {leading.commit_index}, as {leader} had")
+    return Holds(f"{', '.join(told)} committed up to {leading.commit_index}, as {leader} had")
 
 
 # --- logs and claims --------------------------------------------------------------------------------------
