@@ -37,8 +37,9 @@ check: setup ## formatting, lint, types, and the architecture's import contracts
 	$(VENV)/mypy
 	$(VENV)/lint-imports
 
+# Two labs side by side: the tests on real hosts mostly wait, for elections and for those that are gone.
 test: lab-root ## all tests, those on real hosts with real Consul too (root)
-	@$(AS_ROOT) $(VENV)/pytest -m "not soak"
+	@$(AS_ROOT) $(VENV)/pytest -m "not soak" -n 2 --dist loadscope
 
 # Old programs are on the vendor's releases page; without CONSUL this runs the lab's stand-in.
 test-consul: lab-root ## the tests about Consul below 0.7, against a real one; CONSUL=/path/to/consul (root)

@@ -52,6 +52,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """User name of the operating system -> person."""
     recover: Grant
     approve: Grant
+    two_people: bool = True
+    """Whether it ever takes two people: the requester's own approval does not count, or more than one is needed."""
 
     def grant_of(self, deed: Deed) -> Grant:
         """Who may do this: retrying, resuming and aborting ask for the right to recover or to approve."""
@@ -184,6 +186,31 @@ def judge_terminal(user: str, deed: Deed, rules: Rules) -> Allowed | Denied:
         f"{person} may not {deed}: {grant.settings_key} does not name {person}. Nothing was done. "
         "From a terminal only people who are named there count, Slack groups cannot be asked."
     )
+
+
+def maybe_the_same(person: Person, *, requested_by: Person, rules: Rules) -> Denied | None:
+    """Refuse an approval whose giver could be counted twice, or be the one who asked, under another account.
+
+    A group of Slack lets people in whom the settings do not name, and these are known by a Slack id only.
+    """
+    if not rules.two_people:
+        return None
+    in_slack = frozenset(rules.slack.values())
+    if person not in in_slack | frozenset(rules.terminal.values()):
+        return Denied(
+            f"⛔ *Your approval can't be counted:* the settings do not say which person the Slack user {person} "
+            "is, so you could be counted twice. Nothing was done. Ask for an entry under `people:` in the "
+            f"settings file with `slack: {person}`, or let somebody approve who has one."
+        )
+    asked_by_name = requested_by in in_slack | frozenset(rules.terminal.values())
+    if not asked_by_name and person not in in_slack:
+        return Denied(
+            f"⛔ *Your approval can't be counted:* the run was asked for by the Slack user {requested_by}, whom "
+            f"the settings do not name, and they name no Slack account of {person}: both could be one person. "
+            f"Nothing was done. Add `slack: U...` to {person} under `people:` in the settings file, or let "
+            "somebody approve who has it."
+        )
+    return None
 
 
 def nobody_named(deed: Deed, grant: Grant) -> Denied:

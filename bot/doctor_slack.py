@@ -11,6 +11,7 @@ from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.web.async_slack_response import AsyncSlackResponse
 
 from bot.finding import Finding, failed, ok, skipped, warning
+from bot.wiring import rules_of
 from config.values import Settings, SlackSettings
 from recovery.model import Person
 
@@ -213,13 +214,19 @@ async def _check_group(group: str, probe: SlackProbe) -> tuple[Finding, tuple[st
 def check_approvals(settings: Settings, members: Mapping[str, Sequence[str]]) -> list[Finding]:
     """Whether every run could be approved: enough different people, beside the one who asks.
 
-    ``members``: the Slack users of each group that could be read. People are counted, not accounts.
+    ``members``: the Slack users of each group that could be read. People are counted, not accounts; where it
+    takes two people, a member without an entry in ``people`` counts for nobody (`bot.authz.maybe_the_same`).
     """
     approvals = settings.approvals
     unseen = set(approvals.approver_groups) - set(members)
     able: set[Person] = set(approvals.approvers)
-    for users in members.values():
-        able |= {settings.person_of_slack(user) or Person(user) for user in users}
+    unnamed: set[Person] = set()
+    for user in (user for users in members.values() for user in users):
+        named = settings.person_of_slack(user)
+        (unnamed if named is None else able).add(named or Person(user))
+    two_people = rules_of(settings).two_people
+    if not two_people:
+        able |= unnamed
     if not able and not unseen:
         return [
             failed(
@@ -230,6 +237,16 @@ def check_approvals(settings: Settings, members: Mapping[str, Sequence[str]]) ->
             )
         ]
     findings = _without_account(settings)
+    if two_people and unnamed:
+        findings.append(
+            warning(
+                "approvals",
+                "group members",
+                f"{', '.join(sorted(unnamed))} cannot approve: the settings do not say who they are, and one "
+                "person could count twice",
+                next_step="Give each an entry in people with slack: and the id.",
+            )
+        )
     needed = max(approvals.policy.reversible_people, approvals.policy.irreversible_people)
     alone = [
         person

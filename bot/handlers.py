@@ -407,6 +407,8 @@ class Handlers:
         if person is None:
             return
         view = await self._service.find(press.run)
+        if not await self._reception.surely_another(asked, person, view):
+            return
         result = await self._service.approve(
             view.cluster,
             view.run,

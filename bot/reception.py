@@ -60,6 +60,14 @@ class Reception:
         await self.answer(asked, notes.said(verdict.message))
         return None
 
+    async def surely_another(self, asked: Asked, person: Person, run: RunView) -> bool:
+        """Whether this approver cannot be somebody who counts already; they are told why not."""
+        refused = authz.maybe_the_same(person, requested_by=run.state.requested_by, rules=self._rules)
+        if refused is not None:
+            log.warning("denied", user=asked.caller.user_id, deed=str(Deed.APPROVE), key=asked.key)
+            await self.answer(asked, notes.said(refused.message))
+        return refused is None
+
     async def may_look(self, asked: Asked) -> bool:
         """Everybody of our workspace may look, also while Slack cannot say who they are."""
         refused = authz.foreign(asked.caller, self._rules)

@@ -10,7 +10,7 @@ from typing import TextIO, assert_never
 import msgspec
 
 from bot import text
-from bot.authz import Allowed, Deed, Denied, Rules, judge_terminal, nobody_named
+from bot.authz import Allowed, Deed, Denied, Rules, judge_terminal, maybe_the_same, nobody_named
 from bot.follow import Follower
 from bot.wiring import Core
 from bot.wording import Phase, phase
@@ -158,6 +158,9 @@ class Terminal:
             )
         person = self._person(Deed.APPROVE)
         view = await self._service.find(RunId(run))
+        refused = maybe_the_same(person, requested_by=view.state.requested_by, rules=self._rules)
+        if refused is not None:
+            raise NotAllowed(text.plain(refused.message))
         gate = view.state.waiting_gate
         if gate is None:
             raise NoActiveRun(f"Run {run} asks for no approval now ({phase(view.state)}). Nothing was done.")

@@ -227,12 +227,15 @@ def rules_of(settings: Settings, *, teams: frozenset[str] = frozenset()) -> Rule
     """The rights of the settings; members of an approver group may also propose."""
     approvals = settings.approvals
     groups = frozenset(approvals.approver_groups)
+    policy = approvals.policy
     return Rules(
         teams=teams,
         slack={user: person.name for person in settings.people for user in person.slack_ids},
         terminal={user: person.name for person in settings.people for user in person.terminal_users},
         recover=Grant(frozenset(approvals.requesters), groups, "approvals.requesters"),
         approve=Grant(frozenset(approvals.approvers), groups, "approvals.approvers"),
+        two_people=not policy.requester_counts
+        or max(policy.reversible_people, policy.irreversible_people) > 1,
     )
 
 

@@ -85,6 +85,17 @@ async def test_members_of_the_group_may_approve_until_they_leave_it(slack: Local
         await bot.wait_card("done in")
 
 
+async def test_a_member_whom_the_settings_do_not_name_may_propose_and_not_approve(slack: LocalSlack) -> None:
+    """Bob could be alice with a second account: his approval does not count, and the entry to write is told."""
+    oncall = Grant(frozenset(), frozenset({"S0ONCALL"}), "approvals.approver_groups")
+    known = rules(recover=oncall, approve=oncall, slack={"U0ALICE": ALICE}, terminal={"alice": ALICE})
+    async with running_bot(slack, who=known) as bot:
+        card = await proposed(bot)
+        await slack.click(card, "run_approve", user="bob")
+        assert "slack: U0BOB" in await bot.wait_whisper("bob", "can't be counted")
+        assert not bot.world.performed
+
+
 async def test_while_slack_does_not_say_who_somebody_is_nobody_approves(slack: LocalSlack) -> None:
     """A group that cannot be read closes the door."""
     oncall = Grant(frozenset(), frozenset({"S0ONCALL"}), "approvals.approver_groups")

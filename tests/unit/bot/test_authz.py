@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from bot.authz import Account, Allowed, Caller, Deed, Denied, Grant, NotSeen, Rules, judge, judge_terminal
+from bot.authz import (
+    Account,
+    Allowed,
+    Caller,
+    Deed,
+    Denied,
+    Grant,
+    NotSeen,
+    Rules,
+    judge,
+    judge_terminal,
+    maybe_the_same,
+)
 from recovery.model import Person
 
 ALICE, BOB = Person("alice"), Person("bob")
 RULES = Rules(
     teams=frozenset({"T1"}),
     slack={"U0ALICE": ALICE},
-    terminal={"alice": ALICE},
+    terminal={"alice": ALICE, "bob": BOB},
     recover=Grant(frozenset({ALICE}), frozenset({"S1"}), "approvals.requesters"),
     approve=Grant(frozenset({BOB}), frozenset({"S1"}), "approvals.approvers"),
 )
@@ -38,8 +51,30 @@ def test_the_right_to_propose_is_not_the_right_to_approve() -> None:
 
 def test_a_member_of_a_group_counts_as_one_person_by_the_user_id() -> None:
     """Whoever the settings do not name is told apart by the id, never by a name."""
-    verdict = judge(Deed.APPROVE, caller("U0X"), account=MEMBER, membership=frozenset({"S1"}), rules=RULES)
+    verdict = judge(Deed.RECOVER, caller("U0X"), account=MEMBER, membership=frozenset({"S1"}), rules=RULES)
     assert verdict == Allowed(Person("U0X"))
+
+
+def test_an_approval_of_somebody_without_a_name_does_not_count_where_it_takes_two() -> None:
+    """One who has a Slack account and a user on the machine would be two people; the id to add is told."""
+    refused = maybe_the_same(Person("U0X"), requested_by=ALICE, rules=RULES)
+    assert isinstance(refused, Denied)
+    assert "slack: U0X" in refused.message
+    alone = msgspec.structs.replace(RULES, two_people=False)
+    assert maybe_the_same(Person("U0X"), requested_by=ALICE, rules=alone) is None
+
+
+def test_what_somebody_without_a_name_asked_for_is_approved_by_whom_slack_knows_as_another() -> None:
+    """Bob is known on the machine only, so the Slack user who asked may be bob; alice's Slack account is another."""
+    refused = maybe_the_same(BOB, requested_by=Person("U0X"), rules=RULES)
+    assert isinstance(refused, Denied)
+    assert "slack: U..." in refused.message
+    assert maybe_the_same(ALICE, requested_by=Person("U0X"), rules=RULES) is None
+
+
+def test_two_people_with_names_are_two() -> None:
+    """Whichever of their accounts they use."""
+    assert maybe_the_same(BOB, requested_by=ALICE, rules=RULES) is None
 
 
 @pytest.mark.parametrize("deed", list(Deed))

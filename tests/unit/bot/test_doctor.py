@@ -407,12 +407,17 @@ async def test_one_person_is_enough_where_they_may_approve_themselves() -> None:
 
 
 async def test_members_of_a_group_count_as_people() -> None:
-    """A person who is named and in the group counts once; a member without a name counts as one too."""
+    """A person who is named and in the group counts once; one without a name only where one person is enough."""
     rules = {"approvers": ["bob"], "approver_groups": ["S0ONCALL"], "requesters": ["bob"]}
     same = await examine(settings(approvals=rules), slack=FakeSlack(groups={"S0ONCALL": ["U0BOB"]}))
     assert only(same).subject == "how many"
-    another = await examine(settings(approvals=rules), slack=FakeSlack(groups={"S0ONCALL": ["U0CAROL"]}))
-    assert bad(another) == []
+    carol = FakeSlack(groups={"S0ONCALL": ["U0CAROL"]})
+    unnamed, too_few = bad(await examine(settings(approvals=rules), slack=carol))
+    assert (unnamed.verdict, unnamed.subject) == (Verdict.WARNING, "group members")
+    assert "U0CAROL" in unnamed.message
+    assert (too_few.verdict, too_few.subject) == (Verdict.FAILED, "how many")
+    alone = await examine(settings(approvals={**rules, "requester_may_approve": True}), slack=carol)
+    assert bad(alone) == []
 
 
 async def test_a_group_that_cannot_be_read_fails() -> None:
