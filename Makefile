@@ -13,7 +13,7 @@ LAB_SETTINGS := LAB_CACHE LAB_MIRROR LAB_MIRROR_OLD LAB_CONSUL
 AS_ROOT := $(SUDO) env $(foreach name,$(LAB_SETTINGS),$(if $($(name)),$(name)="$($(name))")) PYTHONDONTWRITEBYTECODE=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test test-consul soak bench demo play lab-root lab-up lab-down lab-shell lab-break lab-status
+.PHONY: help setup check test test-consul planted soak bench demo play lab-root lab-up lab-down lab-shell lab-break lab-status
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ test: lab-root ## all tests, those on real hosts with real Consul too (root)
 # Old programs are on the vendor's releases page; without CONSUL this runs the lab's stand-in.
 test-consul: lab-root ## the tests about Consul below 0.7, against a real one; CONSUL=/path/to/consul (root)
 	@$(AS_ROOT) $(if $(CONSUL),LAB_CONSUL="$(abspath $(CONSUL))") $(VENV)/pytest -m "old_consul and not soak"
+
+planted: setup ## plant ten known bugs in a copy, one after the other, and see that the tests catch each
+	@$(VENV)/python -m tests.planted
 
 soak: lab-root ## the long repetitions (root)
 	@$(AS_ROOT) $(VENV)/pytest -m soak --timeout=0

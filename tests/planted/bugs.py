@@ -1,0 +1,188 @@
+"""The ten planted bugs: each a mistake that a driver of risky steps is likely to have, and the tests that see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ENGINE = "recovery/engine.py"
+JOURNAL = "recovery/journal.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One text in one file that is replaced by another; it has to be there exactly once."""
+
+    path: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlantedBug:
+    """A bug as edits of a copy of the source, and the tests of which at least one has to fail then."""
+
+    name: str
+    says: str
+    edits: tuple[Edit, ...]
+    tests: tuple[str, ...]
+
+
+STARTED = """        await self._record(
+            StepStarted(at_s=self._clock.now_s(), step=step.id, attempt=attempt, epoch=self._lease.epoch)
+        )
+        await self._act(step, attempt)
+"""
+
+BUGS = (
+    PlantedBug(
+        name="skip-preconditions",
+        says="A step is begun although what has to hold before it does not.",
+        edits=(
+            Edit(
+                ENGINE,
+                "        if obstacles:\n            await self._record(StepBlocked(",
+                "        if False:\n            await self._record(StepBlocked(",
+            ),
+        ),
+        tests=("tests/unit/recovery/test_engine.py", "tests/sweeps/test_by_hand.py"),
+    ),
+    PlantedBug(
+        name="one-approver-for-destructive",
+        says="Steps without a way back ask for as many people as those with one.",
+        edits=(
+            Edit(
+                "recovery/policy.py",
+                "people=policy.irreversible_people if worst is Risk.IRREVERSIBLE else policy.reversible_people",
+                "people=policy.reversible_people",
+            ),
+        ),
+        tests=("tests/unit/recovery", "tests/scenarios/slack/test_who_may.py"),
+    ),
+    PlantedBug(
+        name="interrupted-step-worked",
+        says="A step that was begun and whose end nobody saw is taken for done.",
+        edits=(
+            Edit(
+                ENGINE,
+                '                await self._verify(step, "", deadline_s, resolved=True)\n'
+                "                return\n"
+                "            receipt =",
+                "                pass\n"
+                "            await self._record(\n"
+                "                StepVerified(at_s=self._clock.now_s(), step=step.id, evidence='', resolved=True)\n"
+                "            )\n"
+                "            return\n"
+                "            receipt =",
+            ),
+        ),
+        tests=("tests/unit/recovery/test_engine.py", "tests/sweeps/test_killed.py"),
+    ),
+    PlantedBug(
+        name="approval-of-another-plan",
+        says="An approval counts whatever plan it was given for.",
+        edits=(
+            Edit(
+                "recovery/policy.py",
+                "if not digest_prefix or not state.digest.startswith(digest_prefix):",
+                "if not digest_prefix:",
+            ),
+        ),
+        tests=("tests/unit/recovery", "tests/scenarios/slack/test_clicks_and_faults.py"),
+    ),
+    PlantedBug(
+        name="unknown-holds",
+        says="What could not be seen counts as if it held.",
+        edits=(
+            Edit(
+                ENGINE,
+                'problems.append(f"could not be seen: {reason}")',
+                "assert reason is not None",
+            ),
+            Edit(
+                ENGINE,
+                "    if not all(isinstance(fact, Holds) for fact in facts):\n",
+                "    if any(isinstance(fact, Fails) for fact in facts):\n",
+            ),
+        ),
+        tests=("tests/unit/recovery/test_engine.py", "tests/sweeps/test_unreachable_hosts.py"),
+    ),
+    PlantedBug(
+        name="roll-back-forwards",
+        says="What was done first is taken back first.",
+        edits=(
+            Edit(
+                JOURNAL,
+                "in reversed(list(zip(state.plan.steps, state.steps, strict=True))):",
+                "in zip(state.plan.steps, state.steps, strict=True):",
+            ),
+        ),
+        tests=("tests/unit/recovery/test_engine.py", "tests/sweeps/test_failed_steps.py"),
+    ),
+    PlantedBug(
+        name="append-before-legality",
+        says="An event is made durable before anybody looks whether the history allows it.",
+        edits=(
+            Edit(
+                ENGINE,
+                "            try:\n                new = apply(self._state, event)\n            except IllegalEvent:\n"
+                "                # A neighbour",
+                "            await self._store.append(self._lease, event, expected_length=self._state.length)\n"
+                "            try:\n                new = apply(self._state, event)\n            except IllegalEvent:\n"
+                "                # A neighbour",
+            ),
+            Edit(
+                ENGINE,
+                "                    await self._store.append(self._lease, event, expected_length=self._state.length)\n"
+                "                    break\n",
+                "                    break\n",
+            ),
+        ),
+        tests=("tests/unit/recovery/test_engine.py",),
+    ),
+    PlantedBug(
+        name="stale-epoch-accepted",
+        says="Whoever drove before may go on writing the journal.",
+        edits=(
+            Edit(
+                "recovery/adapters/redis_scripts.py",
+                "if held[1] ~= ARGV[5] or held[2] ~= ARGV[6] then return {'lost', held[1] or '', held[2] or ''} end\n"
+                "local length = redis.call('LLEN', KEYS[1])\n"
+                "local expected = tonumber(ARGV[3])\n",
+                "local length = redis.call('LLEN', KEYS[1])\nlocal expected = tonumber(ARGV[3])\n",
+            ),
+        ),
+        tests=("tests/contract/test_run_store.py",),
+    ),
+    PlantedBug(
+        name="failure-does-not-wait",
+        says="After a failed step the next one is begun, and no person is asked.",
+        edits=(
+            Edit(
+                JOURNAL,
+                "        if step.optional and step_state.status in WAITS_FOR_PERSON:\n            continue\n"
+                "        match",
+                "        if step_state.status in WAITS_FOR_PERSON:\n            continue\n        match",
+            ),
+            Edit(
+                JOURNAL,
+                "passed_over = earlier.optional and earlier_state.status in WAITS_FOR_PERSON",
+                "passed_over = earlier_state.status in WAITS_FOR_PERSON",
+            ),
+        ),
+        tests=("tests/unit/recovery/test_engine.py", "tests/sweeps/test_failed_steps.py"),
+    ),
+    PlantedBug(
+        name="act-before-recording",
+        says="A host is changed before the journal says that it will be.",
+        edits=(
+            Edit(
+                ENGINE,
+                STARTED,
+                "        await self._world.perform(\n"
+                "            step.action, key=self._key(step, attempt, undo=False), timeout_s=step.timeout_s\n"
+                "        )\n" + STARTED,
+            ),
+        ),
+        tests=("tests/unit/recovery/test_engine.py", "tests/sweeps/test_killed.py"),
+    ),
+)
