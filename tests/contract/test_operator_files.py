@@ -79,7 +79,7 @@ def lab_settings(slack: LocalSlack, *, channel: str, bot_token: str) -> Settings
         },
         "redis": {"private": True},
         "ssh": {"user": "bot", "key_file": "/keys/id", "known_hosts_file": "/keys/known_hosts"},
-        "people": [{"name": "alice", "slack": "U0ALICE"}],
+        "people": [{"name": "alice", "slack": "U0ALICE"}, {"name": "bob", "slack": "U0BOB"}],
         "approvals": {"approver_groups": ["S0ONCALL"]},
         "clusters": {"prod": {"servers": [{"name": "s1", "address": "10.0.0.1"}]}},
     }

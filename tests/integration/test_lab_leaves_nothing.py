@@ -5,7 +5,8 @@ import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -36,8 +37,17 @@ def name() -> Iterator[str]:
     take_away(name)
 
 
-def start_and_kill(name: str, *, keep: bool) -> frozenset[int]:
-    """Kill -9 the owner of a running lab; return the namespaces that the lab's processes are in."""
+@dataclass(frozen=True)
+class Inside:
+    """What a lab consisted of. Numbers of namespaces and processes are given again, so processes have their start."""
+
+    namespaces: frozenset[int]
+    processes: frozenset[tuple[int, int]]
+    """Process id and start, in ticks since boot."""
+
+
+def start_and_kill(name: str, *, keep: bool) -> Inside:
+    """Kill -9 the owner of a running lab; return what it consisted of."""
     of_machine = namespaces_of({os.getpid()})
     command = [sys.executable, "-c", OWNER, name, "keep" if keep else "own"]
     owner = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
@@ -45,11 +55,13 @@ def start_and_kill(name: str, *, keep: bool) -> frozenset[int]:
         assert owner.stdout is not None
         with owner.stdout:
             assert owner.stdout.readline() == "ready\n"
-        inside = namespaces_of(group_of(name).processes()) | {(STATE / name / "control").stat().st_ino}
+        control = (STATE / name / "control").stat().st_ino
+        inside = frozenset((namespaces_of(group_of(name).processes()) | {control}) - of_machine)
+        processes = frozenset(running(pid for pid in everybody() if namespaces_of({pid}) & inside))
     finally:
         owner.send_signal(signal.SIGKILL)
         owner.wait()
-    return frozenset(inside - of_machine)
+    return Inside(inside, processes)
 
 
 def namespaces_of(processes: set[int] | frozenset[int]) -> set[int]:
@@ -60,6 +72,21 @@ def namespaces_of(processes: set[int] | frozenset[int]) -> set[int]:
             found.update(entry.stat().st_ino for entry in Path(f"/proc/{pid}/ns").iterdir())
         except OSError:
             continue
+    return found
+
+
+def running(processes: Iterable[int]) -> set[tuple[int, int]]:
+    """Those of the processes that are there, each with its start."""
+    found: set[tuple[int, int]] = set()
+    for pid in processes:
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+        except OSError:
+            continue
+        state, *numbers = stat.rpartition(")")[2].split()
+        # A zombie is in no namespace any more; it waits for its parent, which may be the machine's init.
+        if state != "Z":
+            found.add((pid, int(numbers[18])))
     return found
 
 
@@ -93,21 +120,23 @@ def everybody() -> frozenset[int]:
     return frozenset(int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
 
 
-def assert_nothing_left(
-    session_lab: Lab, name: str, before: dict[str, set[str]], inside: frozenset[int]
-) -> None:
-    """No mount, group, link, folder or namespace of the lab is there."""
+def assert_nothing_left(session_lab: Lab, name: str, before: dict[str, set[str]], inside: Inside) -> None:
+    """No mount, group, link, folder, process or held namespace of the lab is there."""
     assert machine(session_lab, name) == before
-    assert not namespaces_of(everybody()) & inside
-    held = Path("/proc/self/mountinfo").read_text(encoding="utf-8")
-    assert not [inode for inode in inside if f"net:[{inode}]" in held]
+    assert not running(pid for pid, _ in inside.processes) & inside.processes
+    # A lab that was made meanwhile may have been given the numbers of this one's namespaces.
+    others = tuple(f"{STATE}/{other}/" for other in lab_names() if other != name)
+    lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    held = [line for line in lines if not line.split()[4].startswith(others)]
+    assert not [line for line in held for inode in inside.namespaces if f"[{inode}]" in line]
 
 
 def test_down_leaves_nothing_of_a_killed_lab(session_lab: Lab, name: str) -> None:
     """After kill -9 of the owner, `down` leaves no namespace, mount, group, link or process behind."""
     before = machine(session_lab, name)
     inside = start_and_kill(name, keep=True)
-    assert inside, "the lab had namespaces of its own"
+    assert inside.namespaces, "the lab had namespaces of its own"
+    assert inside.processes, "the lab had processes of its own"
     assert machine(session_lab, name) != before
     subprocess.run([sys.executable, "-m", "lab", "--name", name, "down"], check=True)
     assert_nothing_left(session_lab, name, before, inside)
