@@ -56,7 +56,7 @@ BUGS = (
                 "people=policy.reversible_people",
             ),
         ),
-        tests=("tests/unit/recovery", "tests/scenarios/slack/test_who_may.py"),
+        tests=("tests/unit/recovery/test_engine.py", "tests/scenarios/slack/test_who_may.py"),
     ),
     PlantedBug(
         name="interrupted-step-worked",
@@ -87,7 +87,7 @@ BUGS = (
                 "if not digest_prefix:",
             ),
         ),
-        tests=("tests/unit/recovery", "tests/scenarios/slack/test_clicks_and_faults.py"),
+        tests=("tests/unit/recovery/test_engine.py", "tests/scenarios/slack/test_clicks_and_faults.py"),
     ),
     PlantedBug(
         name="unknown-holds",
