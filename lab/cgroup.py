@@ -63,9 +63,11 @@ class Cgroup:
     def processes(self) -> frozenset[int]:
         """Return the ids of all processes in the group and below."""
         found: set[int] = set()
-        for file in self.path.rglob("cgroup.procs"):
+        # os.walk passes over a group that goes away meanwhile, such as the one of a unit that ends.
+        for folder, _, _ in os.walk(self.path):
             try:
-                found.update(int(line) for line in file.read_text(encoding="ascii").split())
+                text = Path(folder, "cgroup.procs").read_text(encoding="ascii")
+                found.update(int(line) for line in text.split())
             except OSError:
                 continue
         return frozenset(found)

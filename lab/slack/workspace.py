@@ -6,7 +6,6 @@ Nothing here talks to a network. Times are Unix seconds of the clock that is pas
 from __future__ import annotations
 
 import asyncio
-import itertools
 import re
 import secrets
 from collections.abc import Callable, Iterator
@@ -135,11 +134,10 @@ class Workspace:
         self.mentioned: list[tuple[str, Message]] = []
         self.changes = Changes()
         self._last_ts = 0.0
-        self._ids = itertools.count(1)
 
     def next_id(self, prefix: str) -> str:
-        """A new id, such as `V0000000001`."""
-        return f"{prefix}{next(self._ids):010d}"
+        """A new id, such as `V7C01A2B3D4E`: as in Slack no other workspace has it, not even the next one here."""
+        return f"{prefix}{secrets.token_hex(5).upper()}"
 
     def next_ts(self) -> str:
         """A message timestamp: Slack's id of a message, unique and growing in the whole workspace."""

@@ -32,13 +32,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Attach what every host's Consul logged last to the report of a test that failed."""
+    """Attach what every host's Consul and every bot logged last to the report of a test that failed."""
     report = yield
     given = item.funcargs if isinstance(item, pytest.Function) else {}
     # The tests of the adapters share a lab a module; the others have the session's.
     lab = given.get("data_centre", given.get("session_lab"))
     if report.failed and report.when == "call" and isinstance(lab, Lab):
         report.sections.extend((f"consul's journal on {host.name}", journal(host)) for host in lab.hosts)
+        report.sections.extend(
+            (
+                f"log of the bot {path.parent.name}",
+                "\n".join(path.read_text(errors="replace").splitlines()[-60:]),
+            )
+            for path in sorted(lab.folder.glob("**/bot*.log"))
+        )
     return report
 
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
 from bot.wiring import open_store, secrets_of
 from config.settings import parse_settings
@@ -132,6 +133,7 @@ async def test_sentinel_names_the_master_also_after_a_failover(session_lab: Lab,
             assert isinstance(lease, Lease)
             await store.append(lease, lease_taken("bot-1", lease.epoch), expected_length=1)
             await _replicated(store)
+            await _known_to_all_watchers()
             first.kill()
             await _until_recorded(store, lease)
             assert len(await store.events(DC1, R1)) == 3
@@ -154,6 +156,21 @@ async def _replicated(store: RedisStore) -> None:
                     return
             except StoreUnavailable:
                 await asyncio.sleep(0.05)
+
+
+async def _known_to_all_watchers() -> None:
+    """Wait until every Sentinel knows the replica and the others.
+
+    They ask the master for its replicas every 10 s only; one that dies before is replaced by nobody, ever.
+    """
+    for port in SENTINELS:
+        watcher = Redis(port=port, password="sentinel-s3cret", decode_responses=True)
+        async with watcher, asyncio.timeout(30):
+            while True:
+                main = (await watcher.info("sentinel"))["master0"]
+                if main["slaves"] == 1 and main["sentinels"] == 3:
+                    break
+                await asyncio.sleep(0.1)
 
 
 async def _until_recorded(store: RedisStore, lease: Lease) -> None:

@@ -71,7 +71,8 @@ async def test_a_majority_gone_for_good_is_recovered_from_slack_and_no_secret_sh
             gate = await _card(slack, "waiting for the second approval")
             await slack.click(gate, "run_approve_typed", user="bob")
             modal = await slack.wait(lambda: slack.modals("bob"), timeout_s=20)
-            await slack.submit(modal[-1], LOST, user="bob")
+            submitted = await slack.submit(modal[-1], LOST, user="bob")
+            assert submitted.acked, submitted.error
             await _card(slack, ": done")
         finally:
             watching.cancel()
