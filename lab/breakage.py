@@ -57,10 +57,15 @@ async def leave_all(lab: Lab) -> None:
 
 
 async def leave_stopped(lab: Lab) -> None:
-    """Stop all servers with systemctl, 2 s apart, and leave them so: up to 0.6 each leaves; s1 is stalest then."""
-    for host in lab.servers:
+    """Stop all servers with systemctl, 2 s apart, and leave them so: up to 0.6 each leaves; s1 is stalest then.
+
+    The next one is stopped under a leader of the rest: only a leader can take a server off that leaves.
+    """
+    for number, host in enumerate(lab.servers, start=1):
         await host.run("systemctl stop consul; systemctl reset-failed consul", check=False)
         await asyncio.sleep(2.0)
+        if number < len(lab.servers) / 2:
+            await lab.cluster.wait_for_leader()
 
 
 async def stop_without_leave(host: Host) -> None:
