@@ -86,6 +86,19 @@ class MemoryStore:
         """A run as this store has it, for a test to look at; also while it is down."""
         return self._clusters[cluster].journals[run].state
 
+    def all_folded(self, cluster: ClusterName) -> tuple[RunState, ...]:
+        """Every run of a cluster, for a test to look at."""
+        return tuple(journal.state for journal in self._clusters[cluster].journals.values())
+
+    def knows(self, cluster: ClusterName, run: RunId) -> bool:
+        """Whether there is such a run, for a test to look at."""
+        return cluster in self._clusters and run in self._clusters[cluster].journals
+
+    def empty(self) -> None:
+        """Lose everything, as a Redis that came back without its files."""
+        self._clusters.clear()
+        self._seen.clear()
+
     async def runs(self, cluster: ClusterName, *, limit: int = 20) -> tuple[RunId, ...]:
         journals = self._cluster(cluster).journals
         return tuple(sorted(journals, key=lambda run: (journals[run].proposed_s, run), reverse=True)[:limit])

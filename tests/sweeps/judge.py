@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections import Counter
 
 from recovery.journal import AwaitPerson, Outcome, RunState, decide, left_behind
+<<<<<<< HEAD
 from recovery.plan import FenceAgent, HoldAgent, OverrideExpect, StartAgent, Step, StopAgent, WritePeers
+=======
+from recovery.plan import FenceAgent, HoldAgent, StartAgent, Step, StopAgent, WritePeers
+from tests.builders.runs import CLUSTER
+>>>>>>> e901242 (Sweeps: aborted anywhere, Redis emptied (two findings open))
 from tests.fakes.fake_world import FakeServer
 from tests.sweeps.stage import Effects, Stage
 from tests.sweeps.virtual_time import VirtualClock
@@ -22,11 +27,16 @@ def judge(stage: Stage, state: RunState, *, effects: Effects | None = None) -> l
         case None:
             problems += _waits_clearly(state)
         case Outcome.RECOVERED:
-            problems += _recovered(stage)
+            problems += led_with_all_data(stage)
         case _:
             pass
     problems += _left(stage, state)
     return problems
+
+
+def judge_world(stage: Stage) -> list[str]:
+    """Say what is wrong with the hosts alone, where no journal tells of them any more."""
+    return [*dict.fromkeys(stage.problems), *_twice(stage), *led_with_all_data(stage)]
 
 
 def _told(effects: Effects) -> str:
@@ -55,23 +65,25 @@ def _waits_clearly(state: RunState) -> list[str]:
     return []
 
 
-def _recovered(stage: Stage) -> list[str]:
+def led_with_all_data(stage: Stage) -> list[str]:
+    """Say what keeps the cluster from being whole again."""
     problems = []
     leaders = stage.world.leading()
     if len(leaders) != 1:
-        problems.append(f"recovered, with {len(leaders)} leaders")
+        problems.append(f"{len(leaders)} leaders in the end")
     for server in stage.world.servers.values():
         if stage.had_keys and server.running and "last" not in server.keys:
             problems.append(f"the last acknowledged key is not on {server.name}")
         if server.held_by and server.reachable:
-            problems.append(f"recovered, and {server.name} is still held")
+            problems.append(f"in the end {server.name} is still held by {server.held_by}")
     return problems
 
 
 def _left(stage: Stage, state: RunState) -> list[str]:
     """What a host shows and the journal does not say."""
     problems: list[str] = []
-    steps = left_behind(state)
+    # What an earlier run left was said by that one.
+    steps = [step for told in stage.store.all_folded(CLUSTER) for step in left_behind(told)]
     for server in stage.world.servers.values():
         if server.peers_json is not None and state.outcome is not None:
             problems.append(f"the run ended, and an unread peers.json lies on {server.name}")
@@ -102,5 +114,5 @@ def _shown(stage: Stage, server: FakeServer) -> list[tuple[str, type]]:
     return shown
 
 
-def _said(steps: tuple[Step, ...], kind: type, server: FakeServer) -> bool:
+def _said(steps: list[Step], kind: type, server: FakeServer) -> bool:
     return any(isinstance(step.action, kind) and server.name in step.targets for step in steps)

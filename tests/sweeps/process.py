@@ -12,6 +12,7 @@ from recovery.journal import Event, RunState, Unlocked
 from recovery.model import ClusterName, ClusterObservation, Fact, HostTrace, RunId, ServerName
 from recovery.plan import Action, Check
 from recovery.ports import ActKey, Lease, LeaseHeld, MembersTold, Notifier
+from recovery.service import DecisionResult
 from recovery.supervisor import Supervisor
 from tests.builders.runs import CLUSTER
 from tests.sweeps.points import Killed, Paused
@@ -41,6 +42,8 @@ class Process:
         self.woken = asyncio.Event()
         self.woken.set()
         self.reached = 0
+        self.clicks: set[asyncio.Task[DecisionResult]] = set()
+        """What people click while it works."""
         store = ProcessStore(self)
         world = ProcessWorld(self)
         self.task = asyncio.create_task(

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from recovery.errors import HostRefused, RecoveryError
-from recovery.journal import AwaitPerson, RunState, decide
+from recovery.journal import AwaitPerson, Outcome, RunState, decide
 from recovery.model import ClusterSpec, RunId, ServerName, ServerSpec
 from recovery.plan import Action
 from recovery.policy import ApprovalPolicy
 from recovery.ports import ActKey, Notifier, RunStore, World
-from recovery.service import RecoveryService, RunProposed
+from recovery.service import Locked, NothingToDo, ProposeResult, RecoveryService, Refused, RunProposed
 from tests.builders.runs import ALICE, BOB, CLUSTER
 from tests.fakes.memory_store import MemoryStore
 from tests.sweeps.points import Point, changes_a_host, host_of
@@ -61,6 +61,8 @@ class Stage:
     """What may never be, seen while it was."""
     retries: int = 0
     aborted: bool = False
+    asks_again: bool = False
+    """Whether people ask for another recovery when a run has ended without one, or is gone."""
     epilogue: Callable[[Stage], None] | None = None
     """Called when the run is over; the processes go on for a minute after it."""
     notifier_of: Callable[[Stage], Notifier] = lambda _stage: Quiet()
@@ -80,6 +82,8 @@ class Stage:
         """Who ran in the beginning."""
         self.had_keys = any(server.keys for server in self.world.servers.values())
         """Whether there was anything to lose: a cluster that was never bootstrapped holds nothing."""
+        ids = {peer.id for server in self.world.servers.values() for peer in server.voters}
+        self._node_ids = {name: next(i for i in ids if i.startswith(name)) for name in self.story.lost}
 
     def service(self, *, world: World, store: RunStore) -> RecoveryService:
         """The use cases over these ports."""
@@ -135,6 +139,9 @@ class Stage:
 
     def _in_act(self, action: Action, key: ActKey) -> None:
         del action
+        told = self.store.folded(CLUSTER, key.run) if self.store.knows(CLUSTER, key.run) else None
+        if told is not None and told.step_state(key.step).attempt < key.attempt:
+            self.problems.append(f"{key.direction} {key.step} took effect before its start was recorded")
         if self.act is not None and self.act.key == key:
             self.reached(self.act.process, "in act", str(self.act), key.step)
 
@@ -159,20 +166,42 @@ class Stage:
 
     async def propose(self) -> RunId:
         """Alice asks for the story's recovery."""
-        answer = await self.people.propose(
-            CLUSTER,
-            by=ALICE,
-            origin="terminal",
-            lost=tuple(ServerName(name) for name in self.story.lost),
-            method=self.story.method,
-            server=ServerName(self.story.server) if self.story.server is not None else None,
-        )
+        answer = await self._ask(self.story.lost, self.story.method)
         assert isinstance(answer, RunProposed), f"{self.story}: {answer}"
         for step in answer.view.state.plan.steps:
             host = host_of(step.action)
             if host is not None:
                 self._hosts[step.id] = host
         return answer.view.run
+
+    async def _ask(self, lost: tuple[str, ...], method: str | None) -> ProposeResult:
+        server = self.story.server if method is not None and method == self.story.method else None
+        return await self.people.propose(
+            CLUSTER,
+            by=ALICE,
+            origin="terminal",
+            lost=tuple(ServerName(name) for name in lost),
+            method=method,
+            server=ServerName(server) if server is not None else None,
+        )
+
+    async def _ask_again(self) -> RunId | None:
+        """Alice asks anew, in the words that fit what she sees now; None when there is nothing to do."""
+        ids = tuple(self._node_ids[name] for name in self.story.lost)
+        refused: list[str] = []
+        for lost, method in ((), None), (self.story.lost, self.story.method), (ids, self.story.method):
+            match await self._ask(lost, method):
+                case RunProposed(view=view):
+                    return view.run
+                case Locked(holder=holder):
+                    return holder.run
+                case NothingToDo():
+                    return None
+                case Refused(refusal=refusal):
+                    refused += refusal.reasons
+        if not self.world.leading():
+            self.problems.append(f"asked again, and all is refused: {'; '.join(dict.fromkeys(refused))}")
+        return None
 
     async def play(self, person: Person) -> RunState:
         """Until the run, and each that follows on a void one, has ended or waits; the last one's state."""
@@ -187,9 +216,17 @@ class Stage:
                 self.process(f"bot-{len(self.processes) + 1}")
             try:
                 run = await self.store.active(CLUSTER) or run
+                if not self.store.knows(CLUSTER, run):
+                    if (next_run := await self._ask_again()) is None:
+                        return state
+                    run = next_run
                 state = self.store.folded(CLUSTER, run)
                 if state.outcome is not None:
-                    if await self.store.active(CLUSTER) is None and not await self._followed(run, state):
+                    if await self.store.active(CLUSTER) is None and not await self._followed(state):
+                        if self.asks_again and state.outcome is not Outcome.RECOVERED:
+                            if await self._ask_again() is None:
+                                return state
+                            continue
                         await self._epilogue()
                         return state
                 elif await self._decided(run, state, person) is Choice.LEAVE:
@@ -205,10 +242,9 @@ class Stage:
             await asyncio.sleep(60.0)
             self.look()
 
-    async def _followed(self, run: RunId, state: RunState) -> bool:
-        """Whether another run has taken the place of this one, or is about to."""
-        del run
-        if state.outcome is None or state.outcome.value != "void":
+    async def _followed(self, state: RunState) -> bool:
+        """Whether another run has taken the place of a void one."""
+        if state.outcome is not Outcome.VOID:
             return False
         await asyncio.sleep(5.0)
         return await self.store.active(CLUSTER) is not None

@@ -48,13 +48,14 @@ def play(
     fault: Fault = nothing_happens,
     person: Person = nobody_is_asked,
     judged_by: Judge = judge,
+    asks_again: bool = False,
     epilogue: Callable[[Stage], None] | None = None,
     notifier: Callable[[Stage], Notifier] = lambda _stage: Quiet(),
 ) -> Played:
     """One play, from the proposal to the end or to a wait."""
 
     async def on_stage() -> Played:
-        stage = Stage(story, fault, epilogue=epilogue, notifier_of=notifier)
+        stage = Stage(story, fault, asks_again=asks_again, epilogue=epilogue, notifier_of=notifier)
         try:
             state = await stage.play(person)
             return Played(state, tuple(stage.points), stage.effects, tuple(judged_by(stage, state)))
