@@ -76,6 +76,12 @@ class AgentFenced(_Check, frozen=True):
     server: ServerName
 
 
+class HoldReleased(_Check, frozen=True):
+    """No hold of any run keeps the unit from starting."""
+
+    server: ServerName
+
+
 class FenceLifted(_Check, frozen=True):
     """No fence is in force any more; says nothing of a hold."""
 
@@ -251,6 +257,7 @@ Check = (
     | AgentHeld
     | AgentRunning
     | AgentFenced
+    | HoldReleased
     | FenceLifted
     | StateArchived
     | SnapshotSaved

@@ -29,6 +29,7 @@ from recovery.plan import (
     ExpectIs,
     ExpectOverridden,
     FenceLifted,
+    HoldReleased,
     IsMember,
     IsVoter,
     KnowsLeader,
@@ -77,6 +78,8 @@ async def _answer(probe: Probe, check: Check, run: RunId) -> Fact:
             return await _running(probe, server)
         case AgentFenced(server):
             return _fenced(await probe.hosts[server].look())
+        case HoldReleased(server):
+            return _released(await probe.hosts[server].look())
         case FenceLifted(server):
             return _lifted(await probe.hosts[server].look())
         case StateArchived(server):
@@ -144,6 +147,10 @@ def _held(host: HostView, run: RunId) -> Fact:
     if host.held_by == run:
         return Holds(f"held by {run}")
     return Fails(f"held by {host.held_by}, not by this run" if host.held_by else "not held")
+
+
+def _released(host: HostView) -> Fact:
+    return Fails(f"held by {host.held_by}") if host.held_by else Holds("no hold is in force")
 
 
 def _fenced(host: HostView) -> Fact:

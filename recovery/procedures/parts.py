@@ -21,6 +21,7 @@ from recovery.plan import (
     ExpectOverridden,
     FenceAgent,
     HoldAgent,
+    HoldReleased,
     IsVoter,
     JoinGossip,
     LeaderElected,
@@ -30,8 +31,10 @@ from recovery.plan import (
     Observe,
     OverrideAbsent,
     OverrideExpect,
+    PeersFileAbsent,
     ReleaseHold,
     RemoveOverride,
+    RemovePeers,
     Risk,
     SaveSnapshot,
     SnapshotSaved,
@@ -90,8 +93,40 @@ def hold(server: ServerName, *, before: tuple[Check, ...] = ()) -> Step:
         before=before,
         action=HoldAgent(server),
         after=(AgentHeld(server),),
-        rollback=Undo(ReleaseHold(server), ()),
+        rollback=Undo(ReleaseHold(server), (HoldReleased(server),)),
         together="hold",
+        timeout_s=STOP_S,
+    )
+
+
+def release(server: ServerName, *, held_by: str) -> Step:
+    """A hold that an abandoned run left on a running agent shows only at the next reboot: it stays down then."""
+    return Step(
+        id=StepId(f"release-{server}"),
+        title=f"Take the hold of run {held_by} off {server}, which runs",
+        risk=Risk.REVERSIBLE,
+        targets=(server,),
+        before=(AgentRunning(server),),
+        action=ReleaseHold(server),
+        after=(HoldReleased(server),),
+        rollback=NothingToUndo("the agent runs; what held it is over"),
+        together="release",
+        timeout_s=STOP_S,
+    )
+
+
+def unload(server: ServerName, *, held_by: str) -> Step:
+    """A peers.json that an abandoned run wrote and no agent has read would make a start a recovery."""
+    return Step(
+        id=StepId(f"remove-peers-{server}"),
+        title=f"Remove the unread peers.json that run {held_by} left on {server}",
+        risk=Risk.REVERSIBLE,
+        targets=(server,),
+        before=(AgentStopped(server),),
+        action=RemovePeers(server),
+        after=(PeersFileAbsent(server),),
+        rollback=NothingToUndo("the run that wrote it is over; a new plan writes its own"),
+        together="unload",
         timeout_s=STOP_S,
     )
 

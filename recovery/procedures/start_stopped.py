@@ -26,14 +26,16 @@ _MUTE = (
 
 def build(observation: ClusterObservation, diagnosis: ServersStopped | Degraded) -> Proposal | Refusal:
     """Plan the starts; refuse where an unread peers.json would turn a start into a recovery."""
-    loaded = [
-        server.name
+    unread = {
+        server.name: server.host.held_by
         for server in observation.servers
         if server.name in diagnosis.stopped
         and server.host is not None
         and server.host.peers_json is not None
         and not live_peers_file(server)
-    ]
+    }
+    # Written only behind a hold: what lies where one is in force, a run of ours has left there.
+    loaded = [name for name, run in unread.items() if not run]
     if loaded:
         reason = (
             f"An unread peers.json lies on {', '.join(loaded)}: starting there would not start the old "
@@ -83,8 +85,18 @@ def build(observation: ClusterObservation, diagnosis: ServersStopped | Degraded)
         )
     everyone = tuple(server.name for server in observation.servers if server.reached)
     steps: list[Step] = []
+    # First: once the rest is well again, nobody asks for a plan any more, and the hold would stay.
+    steps += [
+        parts.release(server.name, held_by=server.host.held_by)
+        for server in observation.servers
+        if server.host is not None
+        and server.host.running
+        and server.host.held_by
+        and server.name not in running_blanks
+    ]
     steps += [parts.hold(name) for name in running_blanks]
     steps += [parts.stop(name) for name in running_blanks]
+    steps += [parts.unload(name, held_by=run) for name, run in unread.items() if name in (*first, *last)]
     steps += [
         parts.start_again(name, together="start", before=_unloaded(observation.server(name)))
         for name in first

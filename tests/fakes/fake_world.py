@@ -54,6 +54,7 @@ from recovery.plan import (
     FenceAgent,
     FenceLifted,
     HoldAgent,
+    HoldReleased,
     IsMember,
     IsVoter,
     JoinGossip,
@@ -383,6 +384,7 @@ class FakeWorld:
                 | AgentRunning(server=name)
                 | AgentFenced(server=name)
                 | FenceLifted(server=name)
+                | HoldReleased(server=name)
                 | StateArchived(server=name)
                 | SnapshotSaved(server=name)
                 | PeersFileIs(server=name)
@@ -483,6 +485,7 @@ class FakeWorld:
         | AgentRunning
         | AgentFenced
         | FenceLifted
+        | HoldReleased
         | StateArchived
         | SnapshotSaved
         | PeersFileIs
@@ -509,6 +512,8 @@ class FakeWorld:
                 return _fact(
                     bool(server.fenced_by), f"{server.name} is fenced", f"{server.name} is not fenced"
                 )
+            case HoldReleased():
+                return _fact(not server.held_by, f"{server.name} is not held", f"held by {server.held_by}")
             case FenceLifted():
                 return _fact(not server.fenced_by, f"{server.name} has no fence", f"{server.name} is fenced")
             case StateArchived():

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections import Counter
 
 from recovery.journal import AwaitPerson, Outcome, RunState, decide, left_behind
-<<<<<<< HEAD
+from recovery.model import RunId
 from recovery.plan import FenceAgent, HoldAgent, OverrideExpect, StartAgent, Step, StopAgent, WritePeers
-=======
-from recovery.plan import FenceAgent, HoldAgent, StartAgent, Step, StopAgent, WritePeers
 from tests.builders.runs import CLUSTER
->>>>>>> e901242 (Sweeps: aborted anywhere, Redis emptied (two findings open))
 from tests.fakes.fake_world import FakeServer
 from tests.sweeps.stage import Effects, Stage
 from tests.sweeps.virtual_time import VirtualClock
 
 
-def judge(stage: Stage, state: RunState, *, effects: Effects | None = None) -> list[str]:
-    """Say what is wrong; ``effects`` are those of the undisturbed play, where nothing else may have happened."""
+def judge(
+    stage: Stage, state: RunState, *, effects: Effects | None = None, still_led: bool = True
+) -> list[str]:
+    """Say what is wrong.
+
+    ``effects`` are those of the undisturbed play, where nothing else may have happened; without ``still_led``
+    somebody may have stopped agents after the last look of a run that recovered.
+    """
     problems = list(dict.fromkeys(stage.problems))
     problems += _twice(stage)
     if effects is not None and stage.effects != effects:
@@ -27,7 +30,7 @@ def judge(stage: Stage, state: RunState, *, effects: Effects | None = None) -> l
         case None:
             problems += _waits_clearly(state)
         case Outcome.RECOVERED:
-            problems += led_with_all_data(stage)
+            problems += led_with_all_data(stage) if still_led else unspoilt(stage)
         case _:
             pass
     problems += _left(stage, state)
@@ -67,10 +70,14 @@ def _waits_clearly(state: RunState) -> list[str]:
 
 def led_with_all_data(stage: Stage) -> list[str]:
     """Say what keeps the cluster from being whole again."""
-    problems = []
     leaders = stage.world.leading()
-    if len(leaders) != 1:
-        problems.append(f"{len(leaders)} leaders in the end")
+    problems = [] if len(leaders) == 1 else [f"{len(leaders)} leaders in the end"]
+    return problems + unspoilt(stage)
+
+
+def unspoilt(stage: Stage) -> list[str]:
+    """Say what a recovered cluster lacks, whether or not somebody has stopped its agents since."""
+    problems = []
     for server in stage.world.servers.values():
         if stage.had_keys and server.running and "last" not in server.keys:
             problems.append(f"the last acknowledged key is not on {server.name}")
@@ -85,7 +92,7 @@ def _left(stage: Stage, state: RunState) -> list[str]:
     # What an earlier run left was said by that one.
     steps = [step for told in stage.store.all_folded(CLUSTER) for step in left_behind(told)]
     for server in stage.world.servers.values():
-        if server.peers_json is not None and state.outcome is not None:
+        if ("given a peers.json", WritePeers) in _shown(stage, server) and state.outcome is not None:
             problems.append(f"the run ended, and an unread peers.json lies on {server.name}")
         ours = any(isinstance(act, OverrideExpect) and act.server == server.name for act, _ in stage.acts)
         if ours and server.override_by and server.reachable and state.outcome is not None:
@@ -101,11 +108,11 @@ def _left(stage: Stage, state: RunState) -> list[str]:
 def _shown(stage: Stage, server: FakeServer) -> list[tuple[str, type]]:
     by_us = {(type(action), getattr(action, "server", "")) for action, _ in stage.acts}
     shown: list[tuple[str, type]] = []
-    if server.held_by:
+    if server.held_by and stage.store.knows(CLUSTER, RunId(server.held_by)):
         shown.append(("held", HoldAgent))
     if server.fenced_by and (FenceAgent, server.name) in by_us:
         shown.append(("fenced", FenceAgent))
-    if server.peers_json is not None:
+    if server.peers_json is not None and (WritePeers, server.name) in by_us:
         shown.append(("given a peers.json", WritePeers))
     if not server.running and server.name in stage.ran and (StopAgent, server.name) in by_us:
         shown.append(("stopped", StopAgent))

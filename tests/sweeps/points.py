@@ -20,6 +20,9 @@ class Point:
     """The step that the moment is about; empty where it is about none."""
     host: ServerName | None
     """The host that the moment is about; None where it is about none."""
+    running: frozenset[ServerName]
+    startable: frozenset[ServerName]
+    """Who is stopped, and neither held nor fenced."""
 
     def __str__(self) -> str:
         return f"#{self.number} {self.when} {self.what}"

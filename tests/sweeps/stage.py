@@ -132,7 +132,18 @@ class Stage:
         """A process is at a point; may raise what happens to it there."""
         self.look()
         process.reached += 1
-        point = Point(process.reached, when, what, step, self._host_of(step))
+        servers = [server for server in self.world.servers.values() if server.reachable]
+        point = Point(
+            number=process.reached,
+            when=when,
+            what=what,
+            step=step,
+            host=self._host_of(step),
+            running=frozenset(server.name for server in servers if server.running),
+            startable=frozenset(
+                s.name for s in servers if not s.running and not s.held_by and not s.fenced_by
+            ),
+        )
         if process is self.processes[0]:
             self.points.append(point)
         self.fault(point, self, process)

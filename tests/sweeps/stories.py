@@ -51,6 +51,26 @@ def two_of_three_stopped() -> tuple[FakeServer, ...]:
     return servers
 
 
+def left_by_an_abandoned_run() -> tuple[FakeServer, ...]:
+    """s2 and s3 are stopped with an unread peers.json, and all are held by a run that nobody remembers."""
+    servers = two_of_three_stopped()
+    for server in servers:
+        server.held_by = "r0"
+    for server in servers[1:]:
+        server.peers_json = server.voters
+    return servers
+
+
+def a_blank_one_runs() -> tuple[FakeServer, ...]:
+    """s1 and s2 are stopped; s3 runs without data, and would vote for anybody."""
+    servers = three_servers()
+    for server in servers[:2]:
+        server.running = False
+    servers[2].node_id, servers[2].voters = "s3-new", ()
+    servers[2].last, servers[2].keys = None, frozenset()
+    return servers
+
+
 def newest_on_one() -> tuple[FakeServer, ...]:
     """Of five, s1 and s2 were stopped before the last key, s4 and s5 are gone: s3 alone has it."""
     names = ("s1", "s2", "s3", "s4", "s5")
@@ -91,6 +111,8 @@ def nobody_can_lead_alone() -> tuple[FakeServer, ...]:
 
 STORIES = (
     Story(start_stopped.NAME, "two of three stopped", two_of_three_stopped),
+    Story(start_stopped.NAME, "what an abandoned run has left", left_by_an_abandoned_run),
+    Story(start_stopped.NAME, "two stopped, a blank one runs", a_blank_one_runs),
     Story(peers_json.NAME, "two of three replaced by blank machines", majority_replaced, lost=("s2", "s3")),
     Story(
         peers_json.NAME,

@@ -122,11 +122,5 @@ def at(point: Point, strike: Fault) -> Fault:
 
 def sweep(points: Iterable[Point], one: Callable[[Point], Played]) -> None:
     """Play once for each point; AssertionError names every point at which something was wrong."""
-    wrong: list[str] = []
-    count = 0
-    for point in points:
-        count += 1
-        played = one(point)
-        wrong += [f"{point}: {problem}" for problem in played.problems]
-    assert count, "there is no point to sweep"
-    assert not wrong, f"{len(wrong)} problems at {count} points:\n" + "\n".join(wrong)
+    wrong = [f"{point}: {problem}" for point in points for problem in one(point).problems]
+    assert not wrong, f"{len(wrong)} problems:\n" + "\n".join(wrong)
