@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from recovery.errors import HostRefused, RecoveryError
+from recovery.errors import HostRefused, RecoveryError, StoreUnavailable
 from recovery.journal import AwaitPerson, Outcome, RunState, decide
 from recovery.model import ClusterSpec, RunId, ServerName, ServerSpec
 from recovery.plan import Action
@@ -26,6 +26,9 @@ from tests.sweeps.virtual_time import VirtualClock
 LOOK_EVERY_S = 1.0
 PATIENCE_S = 4 * 3600.0
 """No play of a run takes longer than this; one that does neither ends nor says what it waits for."""
+
+MOST_RUNS = 6
+"""Whoever asked so often for another run gives up."""
 
 Effects = Counter[tuple[str, str]]
 """How often each kind of act took effect on each server."""
@@ -201,7 +204,14 @@ class Stage:
         ids = tuple(self._node_ids[name] for name in self.story.lost)
         refused: list[str] = []
         for lost, method in ((), None), (self.story.lost, self.story.method), (ids, self.story.method):
-            match await self._ask(lost, method):
+            try:
+                answer = await self._ask(lost, method)
+            except StoreUnavailable:
+                raise
+            except RecoveryError as problem:
+                refused.append(str(problem))
+                continue
+            match answer:
                 case RunProposed(view=view):
                     return view.run
                 case Locked(holder=holder):
@@ -235,6 +245,9 @@ class Stage:
                 if state.outcome is not None:
                     if await self.store.active(CLUSTER) is None and not await self._followed(state):
                         if self.asks_again and state.outcome is not Outcome.RECOVERED:
+                            if self._runs > MOST_RUNS:
+                                self.problems.append(f"asked for {self._runs} runs, and none recovered it")
+                                return state
                             if await self._ask_again() is None:
                                 return state
                             continue
