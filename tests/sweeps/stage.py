@@ -85,8 +85,10 @@ class Stage:
         """Who ran in the beginning."""
         self.had_keys = any(server.keys for server in self.world.servers.values())
         """Whether there was anything to lose: a cluster that was never bootstrapped holds nothing."""
-        ids = {peer.id for server in self.world.servers.values() for peer in server.voters}
-        self._node_ids = {name: next(i for i in ids if i.startswith(name)) for name in self.story.lost}
+        peers = {peer for server in self.world.servers.values() for peer in server.voters}
+        self._addresses = {
+            name: next(p.address for p in peers if p.id.startswith(name)) for name in self.story.lost
+        }
 
     def service(self, *, world: World, store: RunStore) -> RecoveryService:
         """The use cases over these ports."""
@@ -201,9 +203,9 @@ class Stage:
 
     async def _ask_again(self) -> RunId | None:
         """Alice asks anew, in the words that fit what she sees now; None when there is nothing to do."""
-        ids = tuple(self._node_ids[name] for name in self.story.lost)
+        addresses = tuple(self._addresses[name] for name in self.story.lost)
         refused: list[str] = []
-        for lost, method in ((), None), (self.story.lost, self.story.method), (ids, self.story.method):
+        for lost, method in ((), None), (self.story.lost, self.story.method), (addresses, self.story.method):
             try:
                 answer = await self._ask(lost, method)
             except StoreUnavailable:
