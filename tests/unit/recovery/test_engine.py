@@ -5,15 +5,26 @@ from collections.abc import Callable
 
 import pytest
 
-from recovery.errors import HostBusy, HostRefused, InDoubt
-from recovery.journal import Approved, CatalogueNoted, Outcome, StepStarted, StepStatus, left_behind
+from recovery.engine import Driver
+from recovery.errors import HostBusy, HostRefused, IllegalEvent, InDoubt
+from recovery.journal import (
+    Approved,
+    CatalogueNoted,
+    Event,
+    Outcome,
+    StepStarted,
+    StepStatus,
+    StepVerified,
+    left_behind,
+)
 from recovery.model import ClusterName, ServerName
 from recovery.plan import Action, StartAgent, StepId, StopAgent, WritePeers
 from recovery.policy import ApprovalPolicy, GateMode, Rejected
-from recovery.ports import ActKey, LeaseHeld
+from recovery.ports import ActKey, Lease, LeaseHeld
 from recovery.service import Locked, NothingToDo, Refused
 from tests.builders.runs import ALICE, BOB, CLUSTER, Table
 from tests.fakes.fake_world import FakeWorld, majority_replaced, three_servers
+from tests.fakes.memory_store import MemoryStore
 
 LOST = ("s2", "s3")
 
@@ -231,6 +242,45 @@ class TestPeersJson:
         assert unread(table) == []
 
 
+class Tape(MemoryStore):
+    """Keeps what it was asked to append, before it looks whether it can."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[Event] = []
+
+    async def append(self, lease: Lease, event: Event, *, expected_length: int) -> None:
+        self.asked.append(event)
+        await super().append(lease, event, expected_length=expected_length)
+
+
+async def test_what_the_history_does_not_allow_never_reaches_the_store() -> None:
+    """The driver looks first and appends then: what is durable was legal."""
+    tape = Tape()
+    table = Table(world(stopped=("s2", "s3")), store=tape)
+    run = await table.proposed()
+    lease = await tape.take_lease(CLUSTER, run, owner="bot-1", ttl_s=15, above_epoch=0)
+    assert isinstance(lease, Lease)
+    state = await table.state(run)
+    driver = Driver(
+        cluster=CLUSTER,
+        run=run,
+        lease=lease,
+        state=state,
+        forgotten=(),
+        world=table.world,
+        store=tape,
+        notifier=table.listener,
+        clock=table.clock,
+    )
+    never_begun = StepVerified(
+        at_s=table.clock.now_s(), step=state.plan.steps[0].id, evidence="", resolved=False
+    )
+    with pytest.raises(IllegalEvent):
+        await driver._record(never_begun)
+    assert never_begun not in tape.asked
+
+
 class TestDoubt:
     @pytest.mark.parametrize("took_effect", [True, False])
     async def test_an_act_cut_off_is_judged_by_the_world(self, *, took_effect: bool) -> None:
@@ -335,6 +385,37 @@ class TestPeople:
         )
         assert isinstance(answer, Rejected)
         assert "somebody else" in answer.reason
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    async def test_an_approval_of_another_plan_does_not_count(self) -> None:
+        """Whoever approves says by the digest what; a digest that is not this plan's does nothing."""
+        table = Table(world(stopped=("s2", "s3")))
+        run = await table.proposed()
+        task = asyncio.create_task(table.drive(run))
+        await table.until(run, lambda s: s.waiting_gate is not None)
+        answer = await table.service.approve(CLUSTER, run, by=BOB, gate="plan", digest_prefix="0" * 12)
+        assert isinstance(answer, Rejected)
+        assert "another plan" in answer.reason
+        assert table.world.performed == []
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    async def test_what_has_no_way_back_asks_for_as_many_people_as_the_settings_say(self) -> None:
+        """One may approve starts, and two have to approve a new peer set: one alone moves nothing."""
+        rules = ApprovalPolicy(reversible_people=1, irreversible_people=2)
+        starts = Table(world(stopped=("s2", "s3")), policy=rules)
+        proposed = await starts.state(await starts.proposed())
+        assert [gate.people for gate in proposed.gates] == [1]
+        peers = Table(replaced(), policy=rules)
+        run = await peers.proposed(lost=LOST)
+        task = asyncio.create_task(peers.drive(run))
+        state = await peers.until(run, lambda s: s.waiting_gate is not None)
+        assert {gate.people for gate in state.gates} == {2}
+        await peers.approve(run)
+        waiting = (await peers.state(run)).waiting_gate
+        assert waiting is not None
+        assert waiting.id == "plan"
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
