@@ -938,6 +938,10 @@ verb_remove_peers() {
     need_stopped
     need_raft_dir
     if [ -e "$data_dir/raft/peers.json" ]; then
+        # Whoever wrote it, this run or a person: a copy stays.
+        mkdir -p "$STATE/archive/$RUN" || die 65 "$STATE/archive/$RUN cannot be made"
+        head -c 65536 "$data_dir/raft/peers.json" | write_file "$STATE/archive/$RUN/peers.json.removed" ||
+            die 65 "raft/peers.json could not be copied to $STATE/archive/$RUN; it was not removed"
         rm -f -- "$data_dir/raft/peers.json" || die 70 "$data_dir/raft/peers.json could not be removed"
         sync "$data_dir/raft"
         finish "$data_dir/raft/peers.json removed"

@@ -33,6 +33,7 @@ def judge(
             problems += led_with_all_data(stage) if still_led else unspoilt(stage)
         case _:
             pass
+    problems += _forwards(stage, state)
     problems += _left(stage, state)
     return problems
 
@@ -56,6 +57,16 @@ def _twice(stage: Stage) -> list[str]:
         if n > 1 + stage.retries
     ]
     return problems
+
+
+def _forwards(stage: Stage, state: RunState) -> list[str]:
+    """What was done last is taken back first: a hold stays until what it kept away is gone."""
+    order = {step.id: place for place, step in enumerate(state.plan.steps)}
+    undone = dict.fromkeys(key.step for _, key in stage.acts if key.direction == "undo")
+    places = [order[step] for step in undone if step in order]
+    if places == sorted(places, reverse=True):
+        return []
+    return [f"taken back in the order {', '.join(undone)}"]
 
 
 def _waits_clearly(state: RunState) -> list[str]:

@@ -242,6 +242,8 @@ async def test_written_peers_can_be_read_and_deleted_by_the_agent(
     assert await host.run("ls /var/lib/consul/raft") == "peers.info\npeers.json\nraft.db\nsnapshots\n"
     await probe.hosts[S3].act("remove-peers", key("remove"), timeout_s=30)
     assert (await probe.hosts[S3].peers_file()).content is None
+    removed = await host.run("cat /var/lib/consul-recovery/archive/r1/peers.json.removed")
+    assert removed.encode() == base64.b64decode(PEERS), "whatever is removed, a copy stays"
 
 
 async def test_an_archive_holds_the_state_and_only_root_reads_it(
