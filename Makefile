@@ -13,7 +13,7 @@ LAB_SETTINGS := LAB_CACHE LAB_MIRROR LAB_MIRROR_OLD LAB_CONSUL
 AS_ROOT := $(SUDO) env $(foreach name,$(LAB_SETTINGS),$(if $($(name)),$(name)="$($(name))")) PYTHONDONTWRITEBYTECODE=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test test-consul planted soak bench demo play lab-root lab-up lab-down lab-shell lab-break lab-status
+.PHONY: help setup check test test-consul planted soak bench demo demo-staged play lab-root lab-up lab-down lab-shell lab-break lab-status
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,7 +57,10 @@ bench: lab-root ## the benchmarks (root)
 demo: lab-root ## watch a cluster lose its leader and the bot bring it back, from the local Slack (root)
 	@$(AS_ROOT) $(VENV)/python -m lab.demo
 
-play: lab-root ## the same, and the buttons are yours: opens a page for your browser (root)
+demo-staged: lab-root ## the same for Consul below 0.7: peers emptied by a restart, the staged bootstrap (root)
+	@$(AS_ROOT) $(if $(CONSUL),LAB_CONSUL="$(abspath $(CONSUL))") $(VENV)/python -m lab.demo --staged
+
+play: lab-root ## the demo's broken cluster, and the buttons are yours: a page for your browser (root)
 	@$(AS_ROOT) $(VENV)/python -m lab.demo --play
 
 lab-root: setup ## build the Debian tree that all lab hosts share: a minute, once (root)
