@@ -75,7 +75,9 @@ def left_lines(state: RunState) -> tuple[str, ...]:
             if isinstance(step.action, RemoveOverride) and _LEFT[OverrideExpect] in words:
                 words.remove(_LEFT[OverrideExpect])
             word = _LEFT.get(type(step.action), step.title)
-            words.append(word if status is StepStatus.DONE else f"{word}: {status.upper()}")
+            words.append(
+                word if status is StepStatus.DONE else f"{word}: {_UNPROVEN.get(status, status.upper())}"
+            )
     return tuple(f"{server}: {', '.join(words)}" for server, words in left.items())
 
 
@@ -93,6 +95,8 @@ _LEFT: dict[type[Action], str] = {
     RemoveOverride: "no override of bootstrap_expect",
     JoinGossip: "joined",
 }
+_UNPROVEN = dict.fromkeys((StepStatus.TODO, StepStatus.BLOCKED, StepStatus.NOT_NEEDED), "TRIED, NOT PROVEN")
+"""What a retry stands at that came to nothing; the first try may have done it."""
 _STAYS = frozenset({_LEFT[ArchiveState], _LEFT[SaveSnapshot], _LEFT[OverrideExpect], _LEFT[RemoveOverride]})
 
 

@@ -281,9 +281,13 @@ class Driver:
         await self._act(step, attempt)
 
     async def _already(self, step: Step, attempt: int, why: str) -> None:
-        """Somebody did it before us; on a later try that was most likely our own act, whose effect came late."""
+        """Somebody did it before us; on a later try that was most likely our own act, whose effect came late.
+
+        What every abort takes back becomes ours: an unread peers.json is a trap, whoever wrote it.
+        """
         now_s = self._clock.now_s()
-        if attempt == 1:
+        ours = isinstance(step.rollback, Undo) and step.rollback.on_abort
+        if attempt == 1 and not ours:
             await self._record(StepNotNeeded(at_s=now_s, step=step.id, why=f"already so: {why}"))
             return
         await self._record(StepStarted(at_s=now_s, step=step.id, attempt=attempt, epoch=self._lease.epoch))
@@ -410,27 +414,42 @@ class Driver:
         )
         deadline_s = self._clock.monotonic_s() + step.timeout_s
         try:
-            await self._perform_when_free(
-                undo.action,
-                self._key(step, attempt, undo=True),
-                step.timeout_s,
-                deadline_s=deadline_s,
-            )
+            await self._undo_for_certain(step, undo, attempt, deadline_s=deadline_s)
         except (HostRefused, HostUnreachable, InDoubt) as error:
             problem = str(error)
+            # The act that is to be taken back may still be at work there: what holds now proves nothing.
+            missing = [problem] if isinstance(error, HostBusy | InDoubt) else []
         else:
-            problem = ""
-        while True:
+            problem, missing = "", []
+        while not missing:
             missing = _not_holding(await self._check_all(undo.after))
             if not missing:
                 await self._record(UndoVerified(at_s=self._clock.now_s(), step=step.id))
                 return
             if self._clock.monotonic_s() >= deadline_s or problem:
-                why = problem or "; ".join(missing)
-                await self._record(UndoFailed(at_s=self._clock.now_s(), step=step.id, why=why))
-                return
+                break
+            missing = []
             self._give_way(patience_s=HAND_OVER_AFTER_S)
             await self._clock.sleep(POLL_S)
+        why = problem or "; ".join(missing)
+        await self._record(UndoFailed(at_s=self._clock.now_s(), step=step.id, why=why))
+
+    async def _undo_for_certain(self, step: Step, undo: Undo, attempt: int, *, deadline_s: float) -> None:
+        """Have the host say that the undo is done; it has done it once, however often it is asked.
+
+        Raises what stood in the way last, once the time is up.
+        """
+        key = self._key(step, attempt, undo=True)
+        while True:
+            try:
+                await self._world.perform(undo.action, key=key, timeout_s=step.timeout_s)
+            except (HostBusy, InDoubt):
+                if self._clock.monotonic_s() >= deadline_s:
+                    raise
+                self._give_way()
+                await self._clock.sleep(POLL_S)
+            else:
+                return
 
     # --- facts
 
@@ -626,6 +645,9 @@ async def drive_run(
         return lease
     try:
         state = fold(await store.events(cluster, run))
+        if state.outcome is not None:
+            # It ended between the look at the open runs and the lease.
+            return state
         driver = Driver(
             cluster=cluster,
             run=run,

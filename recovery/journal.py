@@ -300,6 +300,10 @@ _MOVES: dict[tuple[StepStatus, type[_Event]], StepStatus] = {
     (StepStatus.DOING, StepVerified): StepStatus.DONE,
     (StepStatus.DOING, StepFailed): StepStatus.FAILED,
     (StepStatus.DOING, StepInDoubt): StepStatus.IN_DOUBT,
+    # Of these three only what was tried before: a retry that came to nothing leaves what the first try did.
+    (StepStatus.TODO, UndoStarted): StepStatus.UNDOING,
+    (StepStatus.BLOCKED, UndoStarted): StepStatus.UNDOING,
+    (StepStatus.NOT_NEEDED, UndoStarted): StepStatus.UNDOING,
     (StepStatus.DONE, UndoStarted): StepStatus.UNDOING,
     (StepStatus.FAILED, UndoStarted): StepStatus.UNDOING,
     (StepStatus.IN_DOUBT, UndoStarted): StepStatus.UNDOING,
@@ -320,6 +324,11 @@ class StepState(msgspec.Struct, frozen=True, kw_only=True):
     lines: tuple[str, ...] = ()
     started_s: float = 0.0
     ended_s: float = 0.0
+
+    @property
+    def may_stand(self) -> bool:
+        """Whether it was tried, by whatever try, and not taken back: what it did may still be there."""
+        return self.attempt > 0 and self.status is not StepStatus.UNDONE
 
 
 class RunState(msgspec.Struct, frozen=True, kw_only=True):
@@ -546,6 +555,8 @@ def _moved(state: RunState, event: _StepEvent) -> RunState:
         raise IllegalEvent(f"step {event.step} is {old.status}; {type(event).__name__} cannot follow")
     if isinstance(event, StepStarted):
         _check_order(state, index)
+    if isinstance(event, UndoStarted) and not old.may_stand:
+        raise IllegalEvent(f"step {event.step} was never tried; there is nothing to take back")
     new = msgspec.structs.replace(old, status=status, ended_s=event.at_s)
     match event:
         case StepStarted(attempt=attempt) | UndoStarted(attempt=attempt):
@@ -607,7 +618,10 @@ def _retried(state: RunState) -> RunState:
         StepStatus.IN_DOUBT: StepStatus.DOING,
         StepStatus.STUCK: StepStatus.UNDOING,
     }[old.status]
-    return _with_step(state, index, msgspec.structs.replace(old, status=again, detail="", lines=()))
+    # A new try of an undo: the host would answer the old one with its receipt, and do nothing.
+    attempt = old.attempt + 1 if old.status is StepStatus.STUCK else old.attempt
+    new = msgspec.structs.replace(old, status=again, attempt=attempt, detail="", lines=())
+    return _with_step(state, index, new)
 
 
 # --- What is next ---------------------------------------------------------------------------------------
@@ -755,9 +769,8 @@ def _expired(state: RunState, now_s: float) -> bool:
 def _recovery_begun(state: RunState) -> bool:
     """Whether a start that cannot be taken back was tried: from then on the logs rightly change."""
     return any(
-        isinstance(step.rollback, CannotUndo) and step_state.status is not StepStatus.TODO
+        isinstance(step.rollback, CannotUndo) and (step_state.attempt > 0 or step_state.status in FINISHED)
         for step, step_state in zip(state.plan.steps, state.steps, strict=True)
-        if step_state.status is not StepStatus.BLOCKED
     )
 
 
@@ -767,21 +780,10 @@ def _unwind(state: RunState, outcome: Outcome) -> Command:
         rollback = step.rollback
         if not isinstance(rollback, Undo) or not rollback.on_abort:
             continue
-        match step_state.status:
-            case StepStatus.STUCK:
-                return AwaitPerson(f"taking back “{step.title}” failed: {step_state.detail}")
-            case (
-                StepStatus.DONE
-                | StepStatus.DOING
-                | StepStatus.FAILED
-                | StepStatus.IN_DOUBT
-                | StepStatus.UNDOING
-            ):
-                if _consumed(state, step):
-                    continue
-                return RollBack(step, rollback, step_state.attempt)
-            case _:
-                continue
+        if step_state.status is StepStatus.STUCK:
+            return AwaitPerson(f"taking back “{step.title}” failed: {step_state.detail}")
+        if step_state.may_stand and not _consumed(state, step):
+            return RollBack(step, rollback, step_state.attempt)
     return Finish(outcome)
 
 
@@ -813,9 +815,7 @@ def left_behind(state: RunState) -> tuple[Step, ...]:
     return tuple(
         step
         for step, step_state in zip(state.plan.steps, state.steps, strict=True)
-        if step.risk is not Risk.READ_ONLY
-        and step_state.status
-        not in {StepStatus.TODO, StepStatus.BLOCKED, StepStatus.NOT_NEEDED, StepStatus.UNDONE}
+        if step.risk is not Risk.READ_ONLY and step_state.may_stand
     )
 
 

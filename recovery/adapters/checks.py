@@ -316,13 +316,18 @@ async def _caught_up(probe: Probe, servers: tuple[ServerName, ...]) -> Fact:
         return Fails(f"{' and '.join(leaders)} both lead" if leaders else "no server names itself leader")
     [(leader, leading)] = leaders.items()
     if not leading.raft_state:
-        return Holds(f"{leader} does not tell how far its log is committed: {'; '.join(leading.withheld)}")
+        return Unknown(f"{leader} does not tell how far its log is committed: {'; '.join(leading.withheld)}")
     # Asked again: in a busy cluster the leader's index of the same moment is always ahead of the followers'.
     views = views_of(await pulses(probe, servers))
     told = {name: view.commit_index for name, view in views.items() if view.raft_state}
     behind = [f"{name} is at {index}" for name, index in told.items() if index < leading.commit_index]
     if behind:
         return Fails(f"{', '.join(behind)}, {leader} was at {leading.commit_index} (commit index)")
+    silent = await looks(probe, tuple(name for name in servers if name not in told))
+    for name, host in silent.items():
+        if isinstance(host, str):
+            return Unknown(host)
+        return Unknown(f"{name} does not tell how far it is") if host.running else Fails(f"{name} is stopped")
     return Holds(f"{', '.join(told)} committed up to {leading.commit_index}, as {leader} had")
 
 
@@ -381,8 +386,12 @@ async def _silent(probe: Probe, check: Silent) -> Fact:
     reached = {name: host for name, host in hosts.items() if isinstance(host, HostView)}
     if not reached:
         return Unknown("no host of the cluster answers, so nobody could see it alive")
+    # Below Raft protocol 3 the address is the id, whatever ids hosts and members have.
+    by_address = check.node_id == check.address
     for name, host in reached.items():
-        if host.node_id != check.node_id:
+        where = probe.spec.address_of(name)
+        carries = where == host_of(check.address) if by_address else host.node_id == check.node_id
+        if not carries:
             continue
         if host.running:
             return Fails(f"{name} runs with this node id")
@@ -393,12 +402,7 @@ async def _silent(probe: Probe, check: Silent) -> Fact:
         if view.node_id == check.node_id:
             return Fails(f"{name} runs with this node id")
         for member in view.members:
-            # Before 0.7.3 members have no id; the address is all there is then.
-            same = (
-                member.node_id == check.node_id
-                if member.node_id
-                else member.address == host_of(check.address)
-            )
+            same = member.address == host_of(check.address) if by_address else member.node_id == check.node_id
             if same and member.server and member.status is MemberStatus.ALIVE:
                 return Fails(f"{name} sees it alive in gossip as {member.name} at {member.address}")
     return Holds(f"no sign of it at {', '.join(reached)}")

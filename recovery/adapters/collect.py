@@ -35,7 +35,7 @@ from recovery.model import (
     StoredLog,
 )
 from recovery.raftentry import parse_snapshot_meta
-from recovery.raftlog import ServerLog, load_server
+from recovery.raftlog import ServerLog, load_server, newest_snapshot
 
 T = TypeVar("T")
 
@@ -79,7 +79,26 @@ class Probe:
     async def observe(self, *, now_s: Callable[[], float]) -> ClusterObservation:
         """Look at every server in parallel; one that takes too long is an unreachable one."""
         seen = await asyncio.gather(*(self._observe(server) for server in self.spec.servers))
+        sets = {
+            frozenset(peer.id for peer in server.configuration) for server in seen if server.configuration
+        }
+        if len(sets) > 1:
+            seen = await asyncio.gather(*(self._with_origin(server) for server in seen))
         return ClusterObservation(cluster=self.spec.name, taken_at_s=now_s(), servers=tuple(seen))
+
+    async def _with_origin(self, seen: ServerObservation) -> ServerObservation:
+        """See whether a server's peer set is that of a snapshot with configuration index 1, as a recovery leaves it."""
+        if not seen.configuration or seen.host is None or not seen.host.snapshots:
+            return seen
+        try:
+            metas = await self.hosts[seen.name].snapshot_metas()
+            newest = newest_snapshot([parse_snapshot_meta(meta) for meta in metas])
+        except (RecoveryError, RaftLogUnreadable):
+            return seen
+        ours = {peer.id for peer in seen.configuration if peer.voter}
+        same = newest is not None and {peer.id for peer in newest.servers if peer.voter} == ours
+        first = newest is not None and newest.configuration_index == 1
+        return msgspec.structs.replace(seen, set_by_snapshot=same and first)
 
     async def _observe(self, server: ServerSpec) -> ServerObservation:
         blind = ServerObservation(name=server.name, address=server.address)

@@ -415,6 +415,9 @@ verb_raft_snapshots() {
 }
 
 verb_peers() {
+    find_data_dir
+    # A server whose agent never ran has no raft/: then no peers.json is there either, and that was seen.
+    [ -z "$data_dir" ] || [ -e "$data_dir/raft" ] || return 0
     need_raft_dir
     raft_owner=$(stat -c %u:%g "$data_dir/raft")
     for file in peers.json peers.info; do

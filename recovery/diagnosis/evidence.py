@@ -45,6 +45,15 @@ def override_lines(survey: Survey) -> tuple[str, ...]:
     )
 
 
+def hold_lines(survey: Survey) -> tuple[str, ...]:
+    """Where a hold was left on a server that runs: it shows only when it stays down after the next reboot."""
+    return tuple(
+        f"{server.name} runs, but is held by run {server.host.held_by}: it would stay down after a restart"
+        for server in survey.observation.servers
+        if server.host is not None and server.host.running and server.host.held_by
+    )
+
+
 def _role(server: ServerObservation) -> str:
     if server.agent is None:
         return "role unknown"

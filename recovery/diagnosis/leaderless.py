@@ -131,7 +131,7 @@ def majority_gone(seen: Survey) -> MajorityGone | OutOfSight | None:
 
 
 def _claimed(voter: VoterSight, seen: Survey) -> bool:
-    return seen.claimed(voter) and not sign_of_life(voter.node_id, seen.observation)
+    return seen.claimed(voter) and not sign_of_life(voter, seen.observation)
 
 
 def not_recognised(seen: Survey) -> NotRecognised:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recovery.diagnosis.evidence import names, override_lines, server_lines, voter_line
+from recovery.diagnosis.evidence import hold_lines, names, override_lines, server_lines, voter_line
 from recovery.diagnosis.situations import Degraded, Healthy, TwoLeaders
 from recovery.diagnosis.survey import Sight, Survey
 
@@ -56,8 +56,8 @@ def degraded(seen: Survey) -> Degraded:
         advice = f"Start {names(stopped)}: `/consul recover {seen.observation.cluster}` proposes it." + (
             f" After that: {back}." if back else ""
         )
-    elif override_lines(seen):
-        advice = f"`/consul recover {seen.observation.cluster}` proposes to take the override off."
+    elif override_lines(seen) or hold_lines(seen):
+        advice = f"`/consul recover {seen.observation.cluster}` proposes to take off what was left behind."
     elif back:
         advice = (
             f"{names(fenced)} {'is' if len(fenced) == 1 else 'are'} fenced, left out by a recovery: {back}."
@@ -85,6 +85,7 @@ def _problems(seen: Survey) -> tuple[str, ...]:
         running = server.host is not None and server.host.running
         problems.append(f"{name} is {'running' if running else 'stopped'} but no voter")
     problems += override_lines(seen)
+    problems += hold_lines(seen)
     for server in seen.observation.servers:
         known = any(voter.name == server.name for voter in seen.voters)
         if not server.reached and not known:

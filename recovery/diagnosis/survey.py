@@ -6,7 +6,7 @@ server of the settings is either one of them or not. No diagnosis is made here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 
 import msgspec
@@ -14,6 +14,7 @@ import msgspec
 from recovery.diagnosis.versions import listed_peers, live_peers_file
 from recovery.model import (
     ClusterObservation,
+    Member,
     MemberStatus,
     NodeId,
     ServerName,
@@ -70,6 +71,8 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
     """Servers of the settings that are no voters: blank, new, or of another history."""
     lost: tuple[ServerName, ...]
     """What the operator says is gone for good."""
+    reference: ServerName | None = None
+    """Whose configuration names the voters: the leader, or the freshest server that has one."""
     led_from: str = ""
     """A leader's address that a running server names and that is none of the servers we reach."""
 
@@ -101,6 +104,11 @@ def blank(server: ServerObservation) -> bool:
     return False
 
 
+def has_files(server: ServerObservation) -> bool:
+    """Whether there is a raft directory with something in it: an agent that never ran has made none."""
+    return server.host is not None and (server.host.raft_db_bytes >= 0 or server.host.snapshots > 0)
+
+
 def position(server: ServerObservation) -> LogPosition | None:
     """The server's last log position, None for unknown and for blank ones."""
     return None if blank(server) else server.last
@@ -122,8 +130,9 @@ def survey(observation: ClusterObservation, lost: Iterable[ServerName] = ()) -> 
     peers = tuple(p for p in (believed_peers(reference) if reference is not None else ()) if p.voter)
     # Raft's own order is arbitrary; people compare two messages by the names.
     voters = tuple(sorted((_sight(peer, observation) for peer in peers), key=lambda voter: voter.name))
-    named = {voter.node_id for voter in voters}
-    others = tuple(s.name for s in servers if s.reached and s.node_id not in named)
+    others = tuple(
+        s.name for s in servers if s.reached and not any(_carries(s, peer, observation) for peer in peers)
+    )
     return Survey(
         observation=observation,
         leaders=leaders,
@@ -131,6 +140,7 @@ def survey(observation: ClusterObservation, lost: Iterable[ServerName] = ()) -> 
         voters=voters,
         others=others,
         lost=tuple(lost),
+        reference=reference.name if reference is not None else None,
         led_from=_led_from(observation, peers),
     )
 
@@ -144,6 +154,24 @@ def believed_peers(server: ServerObservation) -> tuple[Peer, ...]:
         listed = () if server.agent is not None else listed_peers(server) or ()
         return tuple(Peer(address, address, voter=True) for address in listed)
     return server.configuration
+
+
+def of_older_sets(seen: Survey) -> tuple[ServerName, ...]:
+    """Name the voters that go by a peer set which a recovery of the others has replaced.
+
+    RecoverCluster writes its set into a snapshot as configuration index 1 and compacts the log, so a server whose
+    log ends at the same entry is never told of it: it would keep the old set, and with the others of that set it
+    could elect a second leader (hashicorp/raft api.go, RecoverCluster).
+    """
+    reference = seen.server(seen.reference) if seen.reference is not None else None
+    if reference is None or not reference.set_by_snapshot:
+        return ()
+    now = {voter.node_id for voter in seen.voters}
+    return tuple(
+        ServerName(voter.name)
+        for voter in seen.seen(Sight.RUNNING, Sight.STOPPED)
+        if (own := {peer.id for peer in seen.server(voter.name).configuration if peer.voter}) and own != now
+    )
 
 
 def raft_address(server: ServerObservation, observation: ClusterObservation) -> str:
@@ -198,9 +226,16 @@ def _sight_of(server: ServerObservation) -> Sight:
 
 def _carries(server: ServerObservation, peer: Peer, observation: ClusterObservation) -> bool:
     """Whether a server is this peer: by its id, or by its address where that *is* the id (below protocol 3)."""
-    return peer.id == server.node_id or (
-        peer.id == peer.address and peer.address == raft_address(server, observation)
-    )
+    return is_peer(server, NodeId(peer.id), peer.address, observation)
+
+
+def is_peer(
+    server: ServerObservation, peer_id: NodeId, address: str, observation: ClusterObservation
+) -> bool:
+    """Whether a server is the peer of this id and ip:port; below Raft protocol 3 the address is the id."""
+    if peer_id == address:
+        return address == raft_address(server, observation)
+    return peer_id == server.node_id
 
 
 def _name_of(peer: Peer, observation: ClusterObservation) -> str:
@@ -226,27 +261,41 @@ def _name_of(peer: Peer, observation: ClusterObservation) -> str:
     return ""
 
 
-def sign_of_life(node_id: str, observation: ClusterObservation) -> str:
-    """Say who still has a sign of life of this id; "" when nobody has."""
+def sign_of_life(voter: VoterSight, observation: ClusterObservation) -> str:
+    """Say who still has a sign of life of this voter; "" when nobody has."""
     for server in observation.servers:
-        if server.node_id == node_id and server.host is not None and server.host.running:
+        if (
+            server.host is not None
+            and server.host.running
+            and not blank(server)
+            and is_peer(server, voter.node_id, voter.address, observation)
+        ):
             return f"{server.name} runs with this id"
-    return alive_in_gossip(node_id, observation)
+    return alive_in_gossip(voter, observation)
 
 
-def alive_in_gossip(node_id: str, observation: ClusterObservation) -> str:
-    """Say who sees this id alive; "" when nobody does. Gossip needs some seconds to notice a death."""
-    for server in observation.servers:
-        for member in server.agent.members if server.agent is not None else ():
-            if member.node_id == node_id and member.status is MemberStatus.ALIVE:
-                return f"{server.name} sees it alive in gossip as {member.name} at {member.address}"
-    return ""
+def alive_in_gossip(voter: VoterSight, observation: ClusterObservation) -> str:
+    """Say who sees this voter alive; "" when nobody does. Gossip needs some seconds to notice a death."""
+    if voter.node_id == voter.address:
+        # Below Raft protocol 3 members may well have ids, but the peer set does not: a blank one that we reach at
+        # this address is not the voter, everybody else there is.
+        if any(
+            s.reached and blank(s) and raft_address(s, observation) == voter.address
+            for s in observation.servers
+        ):
+            return ""
+        return alive_at(voter.address, observation)
+    return _seen_alive(observation, lambda member: member.node_id == voter.node_id)
 
 
 def alive_at(address: str, observation: ClusterObservation) -> str:
     """Say who sees a server alive at this ip:port; below 0.7.3 gossip has no ids, only addresses."""
+    return _seen_alive(observation, lambda member: member.server and member.address == host_of(address))
+
+
+def _seen_alive(observation: ClusterObservation, wanted: Callable[[Member], bool]) -> str:
     for server in observation.servers:
         for member in server.agent.members if server.agent is not None else ():
-            if member.server and member.address == host_of(address) and member.status is MemberStatus.ALIVE:
+            if member.status is MemberStatus.ALIVE and wanted(member):
                 return f"{server.name} sees it alive in gossip as {member.name} at {member.address}"
     return ""

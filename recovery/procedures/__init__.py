@@ -89,7 +89,9 @@ def _choose(
             start_stopped.NAME,
         }:
             return start_stopped.build(observation, diagnosis)
-        case Degraded() if method in {None, leftovers.NAME} and leftovers.removals(observation):
+        case Degraded() if method in {None, leftovers.NAME} and (
+            leftovers.removals(observation) or leftovers.releases(observation)
+        ):
             return leftovers.build(observation)
         case MajorityGone() if method in {None, peers_json.NAME}:
             return peers_json.build(observation, diagnosis, lost)

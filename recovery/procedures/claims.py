@@ -22,7 +22,7 @@ def contradictions(seen: Survey, lost: tuple[ServerName, ...]) -> tuple[str, ...
             known = ", ".join(voter.name for voter in seen.voters)
             problems.append(f"“{name}” is none of the voters that the freshest server knows: {known}.")
         for voter in voters:
-            alive = sign_of_life(voter.node_id, seen.observation)
+            alive = sign_of_life(voter, seen.observation)
             if alive:
                 problems.append(f"You say {name} is gone for good, but {alive}.")
             elif voter.sight is Sight.EMPTIED:
@@ -38,7 +38,7 @@ def contradictions(seen: Survey, lost: tuple[ServerName, ...]) -> tuple[str, ...
 def contradicted_by_gossip_alone(seen: Survey) -> bool:
     """Whether a claimed server is only *said* to be alive: gossip may not have noticed yet."""
     claimed = [voter for voter in seen.voters if seen.claimed(voter) and voter.sight is not Sight.RUNNING]
-    return any(alive_in_gossip(voter.node_id, seen.observation) for voter in claimed)
+    return any(alive_in_gossip(voter, seen.observation) for voter in claimed)
 
 
 def unaccounted(seen: Survey) -> tuple[VoterSight, ...]:

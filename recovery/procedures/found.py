@@ -9,7 +9,7 @@ servers that expect N and see each other before the leader could found a second 
 from __future__ import annotations
 
 from recovery.diagnosis import NeverBootstrapped
-from recovery.diagnosis.survey import raft_address
+from recovery.diagnosis.survey import has_files, raft_address
 from recovery.model import ClusterObservation, NodeId, host_of
 from recovery.plan import (
     SCHEMA,
@@ -50,7 +50,7 @@ def build(observation: ClusterObservation, diagnosis: NeverBootstrapped) -> Prop
     first, *others = diagnosis.servers
     everyone = diagnosis.servers
     rest = tuple(others)
-    kept = tuple(name for name in everyone if _has_files(observation, name))
+    kept = tuple(name for name in everyone if has_files(observation.server(name)))
     leads: tuple[Check, ...] = (LeaderElected((first,)),)
     gossip = (host_of(raft_address(observation.server(first), observation)),)
     steps: list[Step] = []
@@ -89,8 +89,3 @@ def build(observation: ClusterObservation, diagnosis: NeverBootstrapped) -> Prop
         steps=tuple(steps),
     )
     return Proposal(plan, PlanReport(findings=diagnosis.evidence[:3]))
-
-
-def _has_files(observation: ClusterObservation, name: str) -> bool:
-    host = observation.server(name).host
-    return host is not None and host.raft_db_bytes >= 0

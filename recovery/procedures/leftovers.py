@@ -1,6 +1,6 @@
-"""What an earlier run left behind and nobody may stumble over: an override of bootstrap_expect.
+"""What an earlier run left behind and nobody may stumble over: an override of bootstrap_expect, a hold.
 
-Every plan takes it off first. Where nothing else is to be done, that alone is a plan.
+Every plan takes an override off first. Where nothing else is to be done, taking off what was left alone is a plan.
 """
 
 from __future__ import annotations
@@ -23,6 +23,15 @@ def removals(observation: ClusterObservation) -> tuple[Step, ...]:
     )
 
 
+def releases(observation: ClusterObservation) -> tuple[Step, ...]:
+    """Take the hold off every server that runs all the same: its next start would be refused."""
+    return tuple(
+        parts.release(server.name, held_by=server.host.held_by)
+        for server in observation.servers
+        if server.host is not None and server.host.running and server.host.held_by
+    )
+
+
 def first_of_all(observation: ClusterObservation, proposal: Proposal) -> Proposal:
     """Put the removals before a plan's own steps."""
     left = tuple(step for step in removals(observation) if step not in proposal.plan.steps)
@@ -34,13 +43,12 @@ def first_of_all(observation: ClusterObservation, proposal: Proposal) -> Proposa
 
 def build(observation: ClusterObservation) -> Proposal:
     """Plan the removals alone."""
-    steps = removals(observation)
-    servers = ", ".join(step.targets[0] for step in steps)
+    steps = (*removals(observation), *releases(observation))
     plan = Plan(
         schema=SCHEMA,
         procedure=NAME,
         cluster=observation.cluster,
-        summary=f"Take off the override of bootstrap_expect that was left on {servers}.",
+        summary="; ".join(step.title for step in steps) + ".",
         claims=(),
         assumptions=(),
         warnings=(),

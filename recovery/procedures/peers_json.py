@@ -13,7 +13,7 @@ then the rest; blank servers last and never listed.
 from __future__ import annotations
 
 from recovery.diagnosis import MajorityGone, ServersStopped, Sight, Survey, VoterSight, survey
-from recovery.diagnosis.survey import blank, position
+from recovery.diagnosis.survey import blank, has_files, of_older_sets, position, raft_address
 from recovery.diagnosis.versions import live_peers_file
 from recovery.model import ClusterObservation, NodeId, ServerName, ServerObservation, host_of
 from recovery.plan import (
@@ -72,7 +72,7 @@ def build(
             if unaccounted(seen)
             else "Nothing was done. Mend what is named above, then ask again.",
         )
-    bigger = isinstance(diagnosis, ServersStopped)
+    bigger = isinstance(diagnosis, ServersStopped) and not of_older_sets(seen)
     return Proposal(_plan(seen, survivors, bigger=bigger), PlanReport(ranking=ranking(observation)))
 
 
@@ -83,7 +83,12 @@ def _problems(seen: Survey, voters: tuple[VoterSight, ...]) -> tuple[str, ...]:
         for voter in unaccounted(seen)
     ]
     for server in seen.observation.servers:
-        if not server.reached and not _claimed(server, seen):
+        if not server.reached and not _is_voter(server, seen):
+            problems.append(
+                f"{server.name}: host not reachable ({server.host_problem}), and it is no voter, so nobody can "
+                "claim it: bring it back, or take it out of the settings and restart the bot."
+            )
+        elif not server.reached and not _claimed(server, seen):
             problems.append(f"{server.name}: host not reachable ({server.host_problem}), and not claimed.")
         if server.host is not None and server.host.wal:
             problems.append(
@@ -108,12 +113,16 @@ def _problems(seen: Survey, voters: tuple[VoterSight, ...]) -> tuple[str, ...]:
     if len(protocols) > 1 or 0 in protocols:
         problems.append(
             "The survivors' Raft protocol version is not known or not the same: the format of peers.json "
-            "depends on it."
+            "depends on it. A running agent tells its own: start those that are stopped, one by one."
         )
     for server in survivors:
         if live_peers_file(server):
             problems.append(f"{server.name} runs Consul below 0.7: there peers.json is a live file.")
     return tuple(problems)
+
+
+def _is_voter(server: ServerObservation, seen: Survey) -> bool:
+    return any(server.name == v.name or server.address == host_of(v.address) for v in seen.voters)
 
 
 def _claimed(server: ServerObservation, seen: Survey) -> bool:
@@ -157,13 +166,16 @@ def protocol(server: ServerObservation) -> int:
     """The Raft protocol a server is configured with; 0 if nothing tells it.
 
     From the agent; of a stopped one from its configuration: only protocol 3
-    has ids that are not addresses.
+    has ids that are not addresses. Where ids still are addresses, a Consul from
+    1.0 on may all the same be set to protocol 3, its default (consul#3580).
     """
     if server.agent is not None and server.agent.raft_protocol:
         return server.agent.raft_protocol
     if not server.configuration:
         return 0
-    return 3 if all(peer.id != peer.address for peer in server.configuration) else 2
+    if all(peer.id != peer.address for peer in server.configuration):
+        return 3
+    return 2 if server.host is not None and server.host.version.startswith("0.") else 0
 
 
 def _plan(seen: Survey, survivors: tuple[VoterSight, ...], *, bigger: bool) -> Plan:
@@ -179,7 +191,8 @@ def _plan(seen: Survey, survivors: tuple[VoterSight, ...], *, bigger: bool) -> P
     version = protocol(observation.server(freshest))
     peers = tuple(
         Peer(
-            id=by_name[name].node_id if version >= 3 else by_name[name].address,
+            # Its own id, not the one that the old set has for it: after an upgrade that may still be an address.
+            id=observation.server(name).node_id if version >= 3 else by_name[name].address,
             address=by_name[name].address,
             voter=True,
         )
@@ -217,7 +230,7 @@ def _plan(seen: Survey, survivors: tuple[VoterSight, ...], *, bigger: bool) -> P
     steps += [parts.hold(name, before=quiet) for name in touched]
     steps += [parts.stop(name) for name in touched]
     steps += [parts.fence(name, why=why) for name, why in fenced]
-    steps += [parts.archive(name) for name in touched]
+    steps += [parts.archive(name) for name in touched if has_files(observation.server(name))]
     steps += [parts.archive(name, fenced=True) for name, _ in fenced]
     steps += [_write(name, peers, version, touched) for name in sorted(ranked)]
     # Exactly these start now. One more that somebody started by hand would be a vote nobody planned.
@@ -243,13 +256,18 @@ def _plan(seen: Survey, survivors: tuple[VoterSight, ...], *, bigger: bool) -> P
         for name in rest
     ]
     gossip = tuple(by_name[name].address.rpartition(":")[0] for name in ranked)
-    steps += [
-        parts.start_again(name, together="start-new", before=(led, PeersFileAbsent(name))) for name in blanks
-    ]
-    steps += [parts.join(name, gossip) for name in blanks]
+    for name in blanks:
+        # One by one: two of them that see each other before the leader could found a cluster of their own.
+        steps.append(parts.start_again(name, together="", before=(led, PeersFileAbsent(name))))
+        steps.append(parts.join(name, gossip))
     steps.append(parts.verify((*ranked, *blanks)))
     assumptions: list[Check] = [
-        LogIs(name, NodeId(observation.server(name).node_id), position(observation.server(name)))
+        LogIs(
+            name,
+            # A rebuilt machine whose agent never ran has no id yet; the address stands for it.
+            NodeId(observation.server(name).node_id or raft_address(observation.server(name), observation)),
+            position(observation.server(name)),
+        )
         for name in touched
     ]
     if len(ranked) > 1:

@@ -16,7 +16,7 @@ it would vote for anybody in the name of one who had promised otherwise.
 from __future__ import annotations
 
 from recovery.diagnosis import Diagnosis, Survey, survey
-from recovery.diagnosis.survey import blank
+from recovery.diagnosis.survey import blank, is_peer
 from recovery.model import ClusterObservation, NodeId, ServerName, ServerObservation
 from recovery.plan import (
     SCHEMA,
@@ -57,7 +57,7 @@ def build(
     if reasons or server is None:
         return Refusal(procedure=NAME, reasons=reasons, next_step=_next_step(seen, diagnosis))
     target = observation.server(server)
-    voter = any(voter.node_id == target.node_id for voter in seen.voters)
+    voter = _votes(target, seen)
     keeps_log = voter and target.stored is not None and not blank(target)
     others = tuple(s.name for s in observation.servers if s.reached and s.name != server)
     led = LeaderElected(others)
@@ -74,7 +74,7 @@ def build(
         _lift(server, before=(*ready, led)),
         parts.start_again(server, together="", before=(led, PeersFileAbsent(server))),
         parts.join(server, gossip),
-        parts.verify((*others, server)),
+        parts.verify((*(name for name in others if not _fenced_by(observation.server(name))), server)),
     ]
     return Proposal(
         Plan(
@@ -110,14 +110,25 @@ def _obstacles(seen: Survey, server: ServerName | None) -> tuple[str, ...]:
         reasons.append(f"{server} is not fenced: there is no fence to lift.")
     elif not target.node_id:
         reasons.append(f"The node id of {server} cannot be read, so nobody could tell that it came back.")
-    elif any(v.node_id == target.node_id for v in seen.voters) and (target.stored is None or blank(target)):
+    elif _votes(target, seen) and (target.stored is None or blank(target)):
         why = target.stored_problem or "it is gone"
         reasons.append(
             f"{server} is still a voter of this cluster, and its log cannot be used ({why}): wiped, it would "
             "vote for anybody. Take it out of the peers first: `consul operator raft remove-peer "
-            f"-id={target.node_id}` on the leader."
+            f"{_peer_flag(target, seen)}` on the leader."
         )
     return tuple(reasons)
+
+
+def _votes(target: ServerObservation, seen: Survey) -> bool:
+    """Whether the leader still counts its vote."""
+    return any(is_peer(target, v.node_id, v.address, seen.observation) for v in seen.voters)
+
+
+def _peer_flag(target: ServerObservation, seen: Survey) -> str:
+    """How `remove-peer` calls it: below Raft protocol 3 by its address."""
+    voter = next(v for v in seen.voters if is_peer(target, v.node_id, v.address, seen.observation))
+    return f"-address={voter.address}" if voter.node_id == voter.address else f"-id={voter.node_id}"
 
 
 def _next_step(seen: Survey, diagnosis: Diagnosis) -> str:

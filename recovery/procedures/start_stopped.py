@@ -10,9 +10,9 @@ Source: Consul's outage recovery guide, "try to bring the servers back first".
 from __future__ import annotations
 
 from recovery.diagnosis import Degraded, ServersStopped, Sight, Survey, survey
-from recovery.diagnosis.survey import believed_peers, blank, position, raft_address
+from recovery.diagnosis.survey import believed_peers, blank, of_older_sets, position, raft_address
 from recovery.diagnosis.versions import live_peers_file
-from recovery.model import ClusterObservation, ServerName, ServerObservation
+from recovery.model import ClusterObservation, ServerName, ServerObservation, host_of
 from recovery.plan import SCHEMA, Check, PeersFileAbsent, Plan, PlanReport, Proposal, Refusal, Step
 from recovery.procedures import parts
 from recovery.procedures.ranking import ranking
@@ -59,6 +59,9 @@ def build(observation: ClusterObservation, diagnosis: ServersStopped | Degraded)
         and not (led and (_was_removed(s, seen) or _peerless(s, seen)))
     )
     last = tuple(server.name for server in stopped if server.name not in (*first, *foreign))
+    turned = tuple(_older_set_line(name, seen) for name in of_older_sets(seen) if name in first)
+    if turned:
+        return Refusal(procedure=NAME, reasons=turned, next_step=_after_a_recovery(seen, led=led))
     if not (first or last):
         return Refusal(
             procedure=NAME,
@@ -103,13 +106,16 @@ def build(observation: ClusterObservation, diagnosis: ServersStopped | Degraded)
     ]
     steps.append(parts.await_leader(everyone, at_least=None))
     steps += [parts.await_voter(name) for name in first]
-    newcomers = (*last, *running_blanks)
-    steps += [
-        parts.start_again(name, together="start-new", before=_unloaded(observation.server(name)))
-        for name in newcomers
-    ]
-    steps += [parts.await_voter(name) for name in newcomers]
-    steps.append(parts.verify(everyone))
+    gossip = tuple(
+        host_of(raft_address(observation.server(voter.name), observation))
+        for voter in seen.seen(Sight.RUNNING, Sight.STOPPED)
+    )
+    for name in (*last, *running_blanks):
+        # One by one: two blank ones that see each other before the leader could found a cluster of their own.
+        steps.append(parts.start_again(name, together="", before=_unloaded(observation.server(name))))
+        steps.append(parts.join(name, gossip))
+    fenced = {s.name for s in observation.servers if s.host is not None and s.host.fenced_by}
+    steps.append(parts.verify(tuple(name for name in everyone if name not in fenced and name not in foreign)))
     warnings = [
         f"{server.name} is held by run {server.host.held_by}; starting releases it"
         for server in stopped
@@ -132,6 +138,24 @@ def build(observation: ClusterObservation, diagnosis: ServersStopped | Degraded)
         steps=_unique(steps),
     )
     return Proposal(plan, PlanReport(ranking=ranking(observation)))
+
+
+def _older_set_line(name: ServerName, seen: Survey) -> str:
+    own = sum(peer.voter for peer in seen.server(name).configuration)
+    return (
+        f"{name} still goes by the peer set from before a recovery ({own} voters, {seen.reference} has "
+        f"{len(seen.voters)}): started so, it could elect a second leader with others of that set."
+    )
+
+
+def _after_a_recovery(seen: Survey, *, led: bool) -> str:
+    cluster = seen.observation.cluster
+    if led:
+        return (
+            "Take it out of the peers on the leader (`consul operator raft remove-peer -id=ID`), archive and empty "
+            f"its raft directory by hand, then ask again: `/consul recover {cluster}` starts it as a new server."
+        )
+    return f"Give them all the same set: `/consul recover {cluster} --method peers-json`."
 
 
 def _unloaded(server: ServerObservation) -> tuple[Check, ...]:

@@ -301,7 +301,8 @@ class FakeWorld:
             data_dir="/var/lib/consul",
             node_id=server.node_id,
             version=server.version,
-            raft_db_bytes=65536 if server.last else -1,
+            # An agent makes an empty raft.db at its first start.
+            raft_db_bytes=65536 if server.last else 32768 if server.running or server.stops else -1,
             peers_info=server.peers_info and not server.old,
             peers_json=_live_file(server) if server.old else None if server.peers_json is None else "[...]",
             override_by=server.override_by,
@@ -436,6 +437,8 @@ class FakeWorld:
                     self.servers[n] for n in names if self.servers[n].reachable and self.servers[n].running
                 ]
                 behind = [server.name for server in answering if _freshness(server) < _freshness(leader)]
+                if not behind and len(answering) < len(names):
+                    return self._unseen(names) or Fails("one of them is stopped")
                 return _fact(not behind, "nobody is behind", f"behind the leader: {', '.join(behind)}")
             case _:
                 assert_never(check)
