@@ -30,9 +30,16 @@ OVERRIDE_DROP_IN=zz-consul-recovery-expect.conf
 NEWLINE='
 '
 
+# Once a verb has begun to change something, no exit may say that nothing was changed.
+begun=
+stop_dir=
+
 die() {
     code=$1
     shift
+    case $begun$code in yes6[4-9]) code=70 ;; *) ;; esac
+    # What changes the meaning of a stop must not outlive the stop that it was made for.
+    [ -z "$stop_dir" ] || rm -f -- "$stop_dir/$STOP_DROP_IN"
     printf '%s\n' "$*" | tr '\n' ' ' >&2
     printf '\n' >&2
     exit "$code"
@@ -106,8 +113,30 @@ first_pid() {
     if [ "${main_pid:-0}" != 0 ]; then
         printf '%s\n' "$main_pid"
     else
-        unit_pids | head -n 1
+        found=$(unit_pids | head -n 1)
+        printf '%s\n' "${found:-$(stranger_pid)}"
     fi
+}
+
+# The process outside the unit that has raft.db open: somebody has started an agent by hand. BoltDB takes a lock on
+# its file (flock), and the kernel tells whose it is.
+stranger_pid() {
+    find_data_dir
+    db=$data_dir/raft/raft.db
+    [ -n "$data_dir" ] && [ -f "$db" ] || return 0
+    sed -n "s/^[0-9]*: FLOCK *ADVISORY *WRITE *\([0-9][0-9]*\) [0-9a-f:]*:$(stat -L -c %i "$db") .*/\1/p" /proc/locks |
+        while IFS= read -r holder; do
+            # The same number may be a file of another file system.
+            find "/proc/$holder/fd" -lname "$db" 2>/dev/null | grep -q . || continue
+            printf '%s\n' "$holder"
+            break
+        done
+}
+
+refuse_strangers() {
+    [ -z "$(unit_pids)" ] || return 0
+    stranger=$(stranger_pid)
+    [ -z "$stranger" ] || die 65 "process $stranger, which is none of $UNIT, has raft.db open: an agent was started by hand; stop it by hand"
 }
 
 # A variable of the unit. The files are read as text: sourcing them would run them.
@@ -461,12 +490,20 @@ check_archive() {
     place=$STATE/archive/$1
     if [ ! -f "$place/state.tar.sha256" ] || [ ! -f "$place/state.tar" ]; then
         archive_state=none
+    elif [ "$(archive_stamp)" = "$(cat "$place/state.tar.stamp" 2>/dev/null)" ]; then
+        # Its checksum was taken when it was written, and nobody has touched it since: a store of many gigabytes
+        # cannot be read again within the time that a check has.
+        archive_state=good
     elif (cd "$place" && sha256sum --status -c state.tar.sha256) &&
         tar -tf "$place/state.tar" | grep -qx "${data_dir#/}/raft/"; then
         archive_state=good
     else
         archive_state=damaged
     fi
+}
+
+archive_stamp() {
+    stat -c '%i %s %Y %Z' "$place/state.tar"
 }
 
 verb_archive_check() {
@@ -582,6 +619,7 @@ remove_condition() {
 
 verb_hold() {
     before=$(held_by)
+    begun=yes
     printf '%s\n' "$RUN" | write_file "$STATE/hold" || die 70 "$STATE/hold could not be written"
     add_condition "$HOLD_DROP_IN" "$STATE/hold" || die 70 "systemd did not take the hold on $UNIT"
     if [ -n "$before" ] && [ "$before" != "$RUN" ]; then
@@ -592,6 +630,7 @@ verb_hold() {
 }
 
 verb_release() {
+    begun=yes
     remove_condition "$HOLD_DROP_IN" "$STATE/hold" || die 70 "the hold on $UNIT could not be taken off"
     finish "released"
 }
@@ -611,6 +650,7 @@ stop_without_leaving() {
     fi
     mkdir -p "/run/systemd/system/$UNIT.d" || die 65 "/run/systemd/system/$UNIT.d cannot be made"
     chmod 0755 "/run/systemd/system/$UNIT.d"
+    stop_dir=/run/systemd/system/$UNIT.d
     printf '[Service]\nKillSignal=%s\nKillMode=mixed\nSendSIGKILL=yes\nTimeoutStopSec=5\nExecStop=\nExecStopPost=\n' \
         "$signal" >"/run/systemd/system/$UNIT.d/$STOP_DROP_IN"
     chmod 0644 "/run/systemd/system/$UNIT.d/$STOP_DROP_IN"
@@ -621,6 +661,7 @@ stop_without_leaving() {
         die 65 "another drop-in of $UNIT sets KillSignal or ExecStop after ours; a stop could be a leave"
     fi
     had=$(first_pid)
+    begun=yes
     timeout 60 systemctl stop "$UNIT" 9>&- 2>/dev/null
     left=300
     while [ "$left" -gt 0 ]; do
@@ -660,6 +701,7 @@ forget_stop_drop_in() {
     rm -f -- "/run/systemd/system/$UNIT.d/$STOP_DROP_IN"
     rmdir -- "/run/systemd/system/$UNIT.d" 2>/dev/null
     systemctl daemon-reload 9>&-
+    stop_dir=
 }
 
 # Below 0.7 raft/peers.json is the live peer set, and whoever stops the agent otherwise empties it.
@@ -674,6 +716,7 @@ keep_peers_file() {
 }
 
 verb_stop() {
+    refuse_strangers
     keep_peers_file
     stop_without_leaving
     finish "$stopped_how"
@@ -682,6 +725,8 @@ verb_stop() {
 verb_start() {
     by=$(fenced_by)
     [ -z "$by" ] || die 65 "fenced by $by; lift the fence first"
+    refuse_strangers
+    begun=yes
     forget_stop_drop_in
     remove_condition "$HOLD_DROP_IN" "$STATE/hold" || die 70 "the hold on $UNIT could not be taken off"
     systemctl reset-failed "$UNIT" 9>&- 2>/dev/null
@@ -691,7 +736,9 @@ verb_start() {
 }
 
 verb_fence() {
+    refuse_strangers
     keep_peers_file
+    begun=yes
     was_enabled=no
     if [ -f "$STATE/fenced" ]; then
         was_enabled=$(cut -d ' ' -f 2 "$STATE/fenced")
@@ -709,6 +756,7 @@ verb_fence() {
 verb_lift() {
     was_enabled=no
     [ ! -f "$STATE/fenced" ] || was_enabled=$(cut -d ' ' -f 2 "$STATE/fenced")
+    begun=yes
     if [ "$was_enabled" = yes ]; then
         systemctl enable "$UNIT" 9>&- >/dev/null 2>&1 || die 70 "$UNIT could not be enabled"
     fi
@@ -760,12 +808,15 @@ verb_override_expect() {
     # One that another run left would be taken for the unit's own command.
     take_override_off || die 70 "an older override could not be taken off"
     load_unit
+    # Nothing of an override is there now, whoever had left one.
+    begun=
     if [ "$flag_expect" = bootstrap ] || [ "$(config_value bootstrap)" = true ]; then
         die 65 "bootstrap = true is set for $UNIT: beside it Consul accepts no bootstrap_expect"
     fi
     if [ -z "$flag_expect" ] && [ -n "$last_dir" ] && [ -d "$last_dir" ]; then
         printf '%s %s %s\n' "$RUN" "$1" "$last_dir/$OVERRIDE_FILE" | write_file "$STATE/override" ||
             die 65 "$STATE/override cannot be written"
+        begun=yes
         printf '{"bootstrap_expect": %s}\n' "$1" | write_file "$last_dir/$OVERRIDE_FILE" ||
             die 70 "$last_dir/$OVERRIDE_FILE could not be written"
         chmod 0644 "$last_dir/$OVERRIDE_FILE"
@@ -776,6 +827,7 @@ verb_override_expect() {
             return
         fi
         take_override_off || die 70 "$last_dir/$OVERRIDE_FILE is not read last and could not be removed"
+        begun=
     fi
     override_by_drop_in "$1"
 }
@@ -791,6 +843,7 @@ override_by_drop_in() {
     drop_ins=/etc/systemd/system/$UNIT.d
     printf '%s %s %s\n' "$RUN" "$1" "$drop_ins/$OVERRIDE_DROP_IN" | write_file "$STATE/override" ||
         die 65 "$STATE/override cannot be written"
+    begun=yes
     mkdir -p "$drop_ins" && chmod 0755 "$drop_ins" || die 70 "$drop_ins cannot be made"
     printf '[Service]\nExecStart=\nExecStart=%s -bootstrap-expect=%s\n' "$command" "$1" |
         write_file "$drop_ins/$OVERRIDE_DROP_IN" || die 70 "$drop_ins/$OVERRIDE_DROP_IN could not be written"
@@ -805,6 +858,7 @@ override_by_drop_in() {
 # The agent may run: it reads its configuration at its start only.
 take_override_off() {
     written=
+    begun=yes
     [ ! -f "$STATE/override" ] || read -r _ _ written <"$STATE/override"
     while IFS= read -r file; do
         case ${file##*/} in
@@ -851,7 +905,7 @@ FILES
     if [ "$free" -lt "$needed" ]; then
         die 69 "the archive needs $needed KiB in $STATE, but only $free KiB are free; make room and try again"
     fi
-    rm -f -- "$place/state.tar" "$place/state.tar.sha256" "$place/state.tar.new"
+    rm -f -- "$place/state.tar" "$place/state.tar.sha256" "$place/state.tar.stamp" "$place/state.tar.new"
     tar -C / -cf "$place/state.tar.new" -- "$@" || {
         rm -f -- "$place/state.tar.new"
         die 65 "tar could not read or write everything; nothing was kept"
@@ -860,6 +914,9 @@ FILES
     mv -- "$place/state.tar.new" "$place/state.tar"
     (cd "$place" && sha256sum state.tar) | write_file "$place/state.tar.sha256" ||
         die 70 "the checksum of $place/state.tar could not be written"
+    # Last, and only of one that is whole: from here on a look at it does not read it all again.
+    tar -tf "$place/state.tar" | grep -qx "${data_dir#/}/raft/" || die 70 "$place/state.tar lacks ${data_dir}/raft"
+    archive_stamp | write_file "$place/state.tar.stamp" || die 70 "$place/state.tar.stamp could not be written"
     finish "$place/state.tar, $(stat -c %s "$place/state.tar") bytes"
 }
 
@@ -871,6 +928,7 @@ verb_wipe_raft() {
     need_raft_dir
     check_archive "$RUN"
     [ "$archive_state" = good ] || die 65 "the archive of run $RUN is $archive_state; without it nothing is wiped"
+    begun=yes
     find "$data_dir/raft" -mindepth 1 -delete || die 70 "$data_dir/raft could not be emptied"
     sync "$data_dir/raft"
     finish "$data_dir/raft emptied; what was there is in $place/state.tar"
@@ -915,7 +973,8 @@ verb_write_peers() {
             ;;
     esac
     # Consul deletes the file once it has read it, as the user that it runs as.
-    if ! { chown "$owner" "$new" && chmod 0600 "$new" && sync "$new"; }; then
+    # mktemp has made it 0600. -h: the folder is not root's, and what stands there under this name may be a link by now.
+    if ! { chown -h "$owner" "$new" && sync "$new"; }; then
         rm -f -- "$new"
         die 65 "the owner of a new file in $raft could not be set"
     fi
@@ -933,7 +992,7 @@ verb_write_peers() {
 write_peers_info() {
     information=$(mktemp "$raft/peers.info.XXXXXX") || return 1
     printf 'Consul reads peers.json in this folder once, at its next start.\n' >"$information" &&
-        chown "$owner" "$information" && chmod 0644 "$information" &&
+        chown -h "$owner" "$information" &&
         sync "$information" && mv -- "$information" "$raft/peers.info"
 }
 

@@ -19,12 +19,15 @@ from recovery.plan import StepId
 from recovery.ports import ActKey
 
 AS_NEW = """
+# An agent that was started with another unit's flags has them until its next start.
+site=no; [ ! -e /etc/systemd/system/consul.service.d/site.conf ] || site=yes
 rm -rf /etc/systemd/system/consul.service.d /run/systemd/system/consul.service.d
 rm -f /var/lib/consul/raft/peers.json /etc/consul.d/zz-* /etc/test.env
 umount /var/lib/consul-recovery 2>/dev/null
 rm -rf /var/lib/consul-recovery
 systemctl daemon-reload
 systemctl --quiet enable consul
+[ $site = no ] || systemctl stop consul
 systemctl is-active --quiet consul || { systemctl reset-failed consul; systemctl start --no-block consul; }
 """
 

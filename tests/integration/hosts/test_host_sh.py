@@ -13,7 +13,7 @@ from lab.host import Host as LabHost
 from recovery.adapters.collect import Probe
 from recovery.adapters.host_commands import Host, HostAccess, script
 from recovery.adapters.ssh import SshPool
-from recovery.errors import HostRefused
+from recovery.errors import HostRefused, InDoubt
 from recovery.model import ServerName
 from recovery.ports import ActKey
 
@@ -380,3 +380,48 @@ async def test_raft_is_emptied_only_where_it_is_stopped_held_and_archived(
     await s3.act("start", key("start"), timeout_s=30)
     await lab.cluster.wait_until_formed()
     assert await host.run("cat /var/lib/consul/node-id") == node_id
+
+
+BY_HAND = """
+runuser -u consul -- setsid /usr/bin/consul agent -data-dir=/var/lib/consul -config-dir=/etc/consul.d \
+    >/dev/null 2>&1 </dev/null &
+"""
+
+
+async def test_an_agent_that_somebody_started_by_hand_is_no_stopped_one(
+    lab: Lab, probe: Probe, key: KeyMaker
+) -> None:
+    """The unit has no process and the data has a master: it counts as running, and nothing is done to it."""
+    host = lab.host("s3")
+    s3 = probe.hosts[S3]
+    await s3.act("hold", key("hold"), timeout_s=60)
+    await s3.act("stop", key("stop"), timeout_s=60)
+    await host.run(BY_HAND)
+
+    async def seen_running() -> bool:
+        return (await s3.look()).running
+
+    try:
+        await until(seen_running, what="the agent by hand is seen")
+        assert (await s3.look()).active_state == "inactive"
+        for verb in ("stop", "start", "fence", "archive"):
+            with pytest.raises(HostRefused, match=r"started by hand|the agent runs"):
+                await s3.act(verb, key(f"again-{verb}"), timeout_s=60)
+        assert (await s3.look()).fenced_by == ""
+    finally:
+        await host.run("pkill --signal=KILL --exact consul; true")
+
+
+async def test_a_fence_that_cannot_stop_the_agent_does_not_say_that_nothing_was_changed(
+    lab: Lab, probe: Probe, key: KeyMaker
+) -> None:
+    """It is barred and disabled by then: in doubt, and the look tells what is there."""
+    await lab.host("s3").run(
+        "mkdir -p /etc/systemd/system/consul.service.d; printf '[Service]\\nKillSignal=SIGINT\\n' "
+        ">/etc/systemd/system/consul.service.d/zzz-site.conf; systemctl daemon-reload"
+    )
+    with pytest.raises(InDoubt, match="a stop could be a leave"):
+        await probe.hosts[S3].act("fence", key("fence"), timeout_s=60)
+    view = await probe.hosts[S3].look()
+    assert (view.running, view.enabled, view.fenced_by) == (True, False, "r1")
+    assert "consul-recovery-stop" not in await lab.host("s3").run("find /run/systemd/system -name '*.conf'")
