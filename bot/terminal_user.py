@@ -1,19 +1,20 @@
-"""Who sits at the terminal: the real user, and behind sudo only whom the kernel also names.
+"""Who sits at the terminal: the one who logged in, where the kernel knows; else the user of this process.
 
-SUDO_USER and SUDO_UID are variables that anybody can set who becomes root
-otherwise; the login uid (/proc/self/loginuid, set once at login by pam_loginuid
-and kept across sudo and su) is not. Root counts as the person behind sudo
-only where both agree.
+SUDO_USER and SUDO_UID are variables that anybody can set, and `sudo -u bob` makes a process bob's: both would let
+one person be two. The login uid (/proc/self/loginuid, set once at login by pam_loginuid) is kept across sudo and
+su, so that alice stays alice whoever she has become.
 """
 
 from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 _LOGIN_UID = Path("/proc/self/loginuid")
+_UNSET = 2**32 - 1
+"""What the kernel says of a process that nobody logged in for: a service, a container."""
 
 
 def current_user() -> str:
@@ -21,18 +22,13 @@ def current_user() -> str:
     try:
         login = int(_LOGIN_UID.read_text(encoding="ascii"))
     except (OSError, ValueError):
-        login = -1
-    return user_behind(os.getuid(), login_uid=login, environ=os.environ, name_of=_name_of)
+        login = _UNSET
+    return user_behind(os.getuid(), login_uid=login, name_of=_name_of)
 
 
-def user_behind(
-    uid: int, *, login_uid: int, environ: Mapping[str, str], name_of: Callable[[int], str]
-) -> str:
-    """The real user's name; for root behind sudo the name of the one who logged in, where proven."""
-    sudo = environ.get("SUDO_UID", "")
-    if uid == 0 and sudo.isdigit() and int(sudo) == login_uid:
-        return name_of(login_uid)
-    return name_of(uid)
+def user_behind(uid: int, *, login_uid: int, name_of: Callable[[int], str]) -> str:
+    """The name of the one who logged in; of the process's user where nobody did."""
+    return name_of(uid if login_uid == _UNSET else login_uid)
 
 
 def _name_of(uid: int) -> str:

@@ -11,7 +11,6 @@ import pytest
 import structlog
 
 from bot import logs
-from bot.terminal_user import user_behind
 
 
 @pytest.fixture
@@ -42,24 +41,3 @@ def test_a_secret_is_masked_wherever_it_stands(stream: io.StringIO, secret: str)
     core = "s3cr3t" if "s3cr3t" in secret else json.dumps(secret)[1:-1]
     assert core not in stream.getvalue()
     assert all(json.loads(line)["event"] for line in lines)
-
-
-@pytest.mark.parametrize(
-    ("uid", "login_uid", "sudo_uid", "who"),
-    [
-        (1000, 1000, "", "user-1000"),
-        (0, 1000, "1000", "user-1000"),
-        (0, 1000, "1001", "user-0"),
-        (0, -1, "1000", "user-0"),
-        (1001, 1000, "1000", "user-1001"),
-        (0, 0, "", "user-0"),
-        (0, 1000, "x", "user-0"),
-    ],
-)
-def test_behind_sudo_only_the_one_counts_whom_the_kernel_names_too(
-    uid: int, login_uid: int, sudo_uid: str, who: str
-) -> None:
-    """SUDO_UID alone is a variable that anybody can set."""
-    environ = {"SUDO_UID": sudo_uid} if sudo_uid else {}
-    seen = user_behind(uid, login_uid=login_uid, environ=environ, name_of=lambda number: f"user-{number}")
-    assert seen == who
