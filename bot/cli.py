@@ -104,7 +104,11 @@ async def _serve(settings: Settings, arguments: argparse.Namespace) -> int:
                 return await terminal.recover(arguments.cluster, method=arguments.method, lost=arguments.lost)
             case "approve":
                 return await terminal.approve(
-                    arguments.run, yes=arguments.yes, digest=arguments.digest, typed=arguments.type
+                    arguments.run,
+                    yes=arguments.yes,
+                    digest=arguments.digest,
+                    typed=arguments.type,
+                    alone=arguments.alone,
                 )
             case "readmit":
                 return await terminal.readmit(arguments.cluster, server=arguments.server)
@@ -176,6 +180,11 @@ def _parser() -> argparse.ArgumentParser:
     approve = add("approve", "Approve what a run asks for.")
     approve.add_argument("run")
     approve.add_argument("--yes", action="store_true", help="do not ask; needs --digest")
+    approve.add_argument(
+        "--alone",
+        metavar="REASON",
+        help="break-glass: you asked for it and nobody else is there; where the settings allow it, and all are told",
+    )
     approve.add_argument(
         "--digest", default="", metavar="HEX", help="the plan's digest, 6 characters or more"
     )

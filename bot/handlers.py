@@ -153,7 +153,8 @@ class Handlers:
         if view.get("callback_id") != TYPED_MODAL or private is None:
             await ack()
             return
-        errors = notes.typing_errors(private.press.typed, typed_in(view))
+        typed = typed_in(view)
+        errors = notes.typing_errors(private.press.typed, typed, alone=private.alone)
         if errors:
             await ack(response_action="errors", errors=errors)
             return
@@ -166,7 +167,12 @@ class Handlers:
         )
         self._hand_over(
             asked,
-            lambda: self._approve(asked, private.press, typed=private.press.typed),
+            lambda: self._approve(
+                asked,
+                private.press,
+                typed=private.press.typed,
+                reason=typed[REASON_BLOCK].strip() if private.alone else "",
+            ),
             name="approve typed",
         )
 
@@ -376,7 +382,7 @@ class Handlers:
         if name == APPROVE:
             await self._approve(asked, press)
         elif name == APPROVE_TYPED:
-            await self._ask_names(asked, press, str(body.get("trigger_id") or ""))
+            await self._ask_names(asked, press)
         elif name == ABORT:
             await self._abort(asked, await self._service.find(press.run))
         else:
@@ -393,21 +399,31 @@ class Handlers:
             # An ephemeral one, or one that is gone.
             await self._reception.answer(asked, message)
 
-    async def _ask_names(self, asked: Asked, press: Press, trigger_id: str) -> None:
+    async def _ask_names(self, asked: Asked, press: Press) -> None:
         """Open the modal at once: the trigger lives three seconds. Rights are asked before and after."""
-        if await self._reception.may(asked, Deed.APPROVE) is None:
+        person = await self._reception.may(asked, Deed.APPROVE)
+        if person is None:
             return
-        private = Private(press, asked.channel, asked.response_url)
-        view = notes.typed_modal(press, private=msgspec.json.encode(private).decode())
-        await self._reception.open_form(asked, trigger_id, view, "Nothing was approved; click again.")
+        alone = breaks_glass(await self._service.find(press.run), press, person)
+        await self._open_approval(asked, press, alone=alone)
 
-    async def _approve(self, asked: Asked, press: Press, *, typed: tuple[ServerName, ...] = ()) -> None:
+    async def _open_approval(self, asked: Asked, press: Press, *, alone: bool) -> None:
+        private = Private(press, asked.channel, asked.response_url, alone=alone)
+        form = notes.typed_modal(press, private=msgspec.json.encode(private).decode(), alone=alone)
+        await self._reception.open_form(asked, asked.trigger_id, form, "Nothing was approved; click again.")
+
+    async def _approve(
+        self, asked: Asked, press: Press, *, typed: tuple[ServerName, ...] = (), reason: str = ""
+    ) -> None:
         # Asked afresh: whoever left the group a minute ago must not approve.
         person = await self._reception.may(asked, Deed.APPROVE, fresh=True)
         if person is None:
             return
         view = await self._service.find(press.run)
         if not await self._reception.surely_another(asked, person, view):
+            return
+        if not reason and asked.trigger_id and breaks_glass(view, press, person):
+            await self._open_approval(asked, press, alone=True)
             return
         result = await self._service.approve(
             view.cluster,
@@ -416,6 +432,7 @@ class Handlers:
             gate=press.what,
             digest_prefix=press.digest_prefix,
             typed=typed,
+            reason=reason,
         )
         await self._decided(asked, result, f"approved {press.what}", by=person)
 
@@ -442,6 +459,18 @@ class Handlers:
         log.info(what, run=view.run, by=by, user=asked.caller.user_id)
         await self._notifier.show(view.cluster, view.run, view.state, view.events)
         self._nudge()
+
+
+def breaks_glass(view: RunView, press: Press, person: Person) -> bool:
+    """Whether this click would be the requester's own approval, which counts only with a reason."""
+    gate = view.state.waiting_gate
+    return (
+        gate is not None
+        and gate.id == press.what
+        and gate.break_glass
+        and not gate.requester_counts
+        and person == view.state.requested_by
+    )
 
 
 def typed_in(view: Json) -> dict[str, str]:

@@ -111,24 +111,34 @@ def broken(error_id: str) -> Message:
     )
 
 
-def typed_modal(press: Press, *, private: str) -> Block:
-    """The modal in which the names of servers that cannot be fenced are typed."""
-    return modal(
-        title="Approve recovery",
-        submit="Approve",
-        callback_id=TYPED_MODAL,
-        private=private,
-        blocks=[
+def typed_modal(press: Press, *, private: str, alone: bool = False) -> Block:
+    """The modal in which the names of servers that cannot be fenced are typed, or why somebody approves alone."""
+    blocks: list[Block] = []
+    if press.typed:
+        blocks.append(
             section(
                 f"Run *{esc(press.run)}*. These servers cannot be reached, so nothing keeps them from coming "
                 "back but your word. If one of them does come back with the old data, there are *two "
                 "clusters*. Type each name to say that it is gone for good."
+            )
+        )
+        blocks += (
+            typed_input(block_id=f"{TYPED_BLOCK}{name}", label=f"Type {name}", hint=f"exactly: {name}")
+            for name in press.typed
+        )
+    if alone:
+        blocks += (
+            section(
+                f"🚨 *You asked for run {esc(press.run)} yourself.* Approved alone it is a break-glass: the channel "
+                "and every approver are told at once, with your reason, and the journal keeps it. Can nobody be "
+                "woken who could look at the plan with you?"
             ),
-            *(
-                typed_input(block_id=f"{TYPED_BLOCK}{name}", label=f"Type {name}", hint=f"exactly: {name}")
-                for name in press.typed
+            typed_input(
+                block_id=REASON_BLOCK, label="Why alone?", hint="kept in the journal and told to everybody"
             ),
-        ],
+        )
+    return modal(
+        title="Approve recovery", submit="Approve", callback_id=TYPED_MODAL, private=private, blocks=blocks
     )
 
 
@@ -211,10 +221,13 @@ def shown(view: RunView, link: str, look: Look) -> Message:
     )
 
 
-def typing_errors(wanted: Iterable[ServerName], typed: dict[str, str]) -> dict[str, str]:
+def typing_errors(wanted: Iterable[ServerName], typed: dict[str, str], *, alone: bool) -> dict[str, str]:
     """What was typed wrong, by block id."""
-    return {
+    errors = {
         f"{TYPED_BLOCK}{name}": f"Type exactly {name}, or cancel. Nothing was approved."
         for name in wanted
         if typed.get(f"{TYPED_BLOCK}{name}", "").strip() != name
     }
+    if alone and not typed.get(REASON_BLOCK, "").strip():
+        errors[REASON_BLOCK] = "A reason is needed. Nothing was approved."
+    return errors

@@ -22,7 +22,16 @@ import structlog
 from bot.blocks import Message, esc
 from bot.run_card import Look, run_card
 from bot.talk import Gone, SaidNo, SlackProblem, Talk, Throttled
-from bot.thread import Mentions, answered_post, ask_post, end_post, note_post, question, thread_lines
+from bot.thread import (
+    Mentions,
+    answered_post,
+    ask_post,
+    end_post,
+    glass_post,
+    note_post,
+    question,
+    thread_lines,
+)
 from bot.wording import Phase, phase
 from recovery.errors import RecoveryError
 from recovery.journal import Event, RunState, fold
@@ -62,6 +71,8 @@ class Card(msgspec.Struct, frozen=True):
     """Whether the end was told."""
     note: str = ""
     """What was told that the journal cannot say."""
+    glass: tuple[str, ...] = ()
+    """The gates that somebody opened alone, and everybody was told."""
 
 
 class _Track:
@@ -252,6 +263,7 @@ class SlackNotifier:
         """Bring the card, the thread and the calls up to date."""
         card = await self._show_card(track, view)
         card = await self._tell_thread(track, view, card)
+        card = await self._tell_glass(track, view, card)
         card = await self._ask(track, view, card)
         if track.note and card.note != track.note:
             await self._claim(track, "note")
@@ -344,6 +356,17 @@ class SlackNotifier:
                 await self._keep(track, card)
                 raise
         return told
+
+    async def _tell_glass(self, track: _Track, view: RunView, card: Card) -> Card:
+        for approval in view.state.approvals:
+            if approval.reason and approval.gate not in card.glass:
+                await self._claim(track, f"glass:{approval.gate}")
+                card = await self._keep(
+                    track, msgspec.structs.replace(card, glass=(*card.glass, approval.gate))
+                )
+                post = glass_post(view, approval, self._mentions)
+                await self._talk.post(card.channel, post, thread_ts=card.ts, broadcast=True, run=view.run)
+        return card
 
     async def _ask(self, track: _Track, view: RunView, card: Card) -> Card:
         key = "" if track.over else question(view.state)

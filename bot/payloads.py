@@ -35,6 +35,8 @@ class Private(msgspec.Struct, frozen=True):
     press: Press
     channel: str
     response_url: str
+    alone: bool = False
+    """Whether the requester approves alone, and a reason is asked for."""
 
 
 class PrivateUnlock(msgspec.Struct, frozen=True):
@@ -97,4 +99,5 @@ def asked_by_click(body: Json, action: Json) -> Asked:
         response_url=str(body.get("response_url") or ""),
         key=f"click:{container.get('message_ts')}:{action.get('action_id')}:{action.get('action_ts')}:"
         f"{caller.user_id}",
+        trigger_id=str(body.get("trigger_id") or ""),
     )

@@ -164,7 +164,9 @@ def _approved_s(state: RunState) -> float:
 def _by(state: RunState) -> str:
     approved = tuple(dict.fromkeys(approval.by for approval in state.approvals))
     said = f"\nasked for by {esc(state.requested_by)}"
-    return f"{said}, approved by {esc(names(approved))}" if approved else said
+    said = f"{said}, approved by {esc(names(approved))}" if approved else said
+    alone = tuple(dict.fromkeys(approval.reason for approval in state.approvals if approval.reason))
+    return f"{said}\n🚨 *BREAK-GLASS, approved alone:* {esc('; '.join(alone))}" if alone else said
 
 
 def _asking(view: RunView, gate: Gate | None) -> list[Block]:

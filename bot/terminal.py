@@ -145,7 +145,9 @@ class Terminal:
             case _:
                 assert_never(result)
 
-    async def approve(self, run: str, *, yes: bool, digest: str, typed: list[str]) -> int:
+    async def approve(
+        self, run: str, *, yes: bool, digest: str, typed: list[str], alone: str | None = None
+    ) -> int:
         """Show what is asked, let the digest and the names be typed, and approve."""
         if yes and len(digest) < DIGEST_CHARACTERS:
             raise WrongUsage(
@@ -184,6 +186,7 @@ class Terminal:
             gate=gate.id,
             digest_prefix=digest.strip().lower(),
             typed=_servers(tuple(name.strip() for name in typed)),
+            reason=(alone or "").strip(),
         )
         return await self._decided(result, stay=True)
 

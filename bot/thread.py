@@ -12,6 +12,7 @@ from typing import assert_never
 import msgspec
 
 from bot.blocks import Block, Message, clamp, context, esc, finalize, section
+from bot.commands import NAME
 from bot.run_card import lost_title, needs_line, title_of
 from bot.run_parts import ask_buttons, decision_blocks, decision_buttons, gate_blocks
 from bot.wording import Phase, count, names, phase, utc_time
@@ -85,8 +86,11 @@ def event_line(event: Event, state: RunState) -> str:
             known = state.gate(gate)
             people = f", {count(known.people, 'approval')} needed" if known is not None else ""
             return f"asked for approval of “{gate}”{people}"
-        case Approved(by=by, gate=gate, typed=typed):
-            return f"{by} approved “{gate}”" + (f", typed {names(typed)}" if typed else "")
+        case Approved(by=by, gate=gate, typed=typed, reason=reason):
+            said = f"{by} approved “{gate}”" + (f", typed {names(typed)}" if typed else "")
+            return (
+                f"BREAK-GLASS: {said}, ALONE and for the own proposal, reason: {reason}" if reason else said
+            )
         case AssumptionsHeld(findings=findings):
             return "confirmed: " + ("; ".join(findings) or "every assumption holds")
         case AssumptionsFailed(findings=findings):
@@ -220,7 +224,8 @@ def answered_post(view: RunView, key: str) -> Message:
     state = view.state
     gate = state.gate(key.removeprefix("gate:")) if key.startswith("gate:") else None
     if gate is not None and not state.missing(gate):
-        said = f"approved by {names(state.approvers(gate.id))}"
+        alone = " ALONE (break-glass)" if state.broken(gate.id) is not None else ""
+        said = f"approved by {names(state.approvers(gate.id))}{alone}"
     elif state.aborted_by is not None:
         said = f"aborted by {state.aborted_by}"
     elif state.outcome is not None:
@@ -237,6 +242,16 @@ def note_post(view: RunView, note: str, mentions: Mentions) -> Message:
     title = title_of(view) if view.state.outcome is not None else lost_title(view)
     people = dict.fromkeys((*mentions.approvers, mentions.person(view.state.requested_by)))
     return finalize(title, [section(f"*{esc(title)}* {' '.join(people)}\n{esc(note)}")])
+
+
+def glass_post(view: RunView, approval: Approved, mentions: Mentions) -> Message:
+    """Somebody approved the own proposal alone: told to all who could have been asked."""
+    title = f"🚨 BREAK-GLASS: {approval.by} approved recovery {view.run} of {view.cluster} alone"
+    said = (
+        f"{esc(approval.by)} asked for it and approved “{esc(approval.gate)}” too. *Reason:* {esc(approval.reason)}\n"
+        f"Who does not agree: `{NAME} abort {esc(view.run)}`."
+    )
+    return finalize(title, [section(f"*{esc(title)}* {' '.join(mentions.approvers)}\n{said}")])
 
 
 def end_post(view: RunView, mentions: Mentions) -> Message:

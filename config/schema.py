@@ -313,6 +313,7 @@ class ApprovalSection(Section):
         default=None, description="a list of names from people, or leave it out"
     )
     requester_may_approve: bool = Field(default=False, description="true or false")
+    break_glass: bool = Field(default=False, description="true or false")
     people_needed: NeededSection = Field(
         default=NeededSection(), description="reversible and irreversible, each a number"
     )

@@ -254,6 +254,7 @@ def _approvals(section: ApprovalSection, people: tuple[PersonSection, ...]) -> A
             reversible_people=section.people_needed.reversible,
             irreversible_people=section.people_needed.irreversible,
             requester_counts=section.requester_may_approve,
+            break_glass=section.break_glass,
             gates=section.gates,
             expires_after_s=section.expiry_s,
         ),

@@ -40,6 +40,8 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
     typed: tuple[ServerName, ...] = ()
     """The names that each approver types: servers that cannot be fenced."""
     expires_after_s: int
+    break_glass: bool = False
+    """Whether the requester may approve alone, with a reason, where nobody else is there."""
 
 
 # --- Events ---------------------------------------------------------------------------------------------
@@ -100,6 +102,8 @@ class Approved(_Event, frozen=True, kw_only=True):
     gate: str
     digest: Digest
     typed: tuple[ServerName, ...] = ()
+    reason: str = ""
+    """Why the requester approved alone (break-glass); "" for every other approval."""
 
 
 class AssumptionsHeld(_Event, frozen=True, kw_only=True):
@@ -390,8 +394,14 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
         """The different people who have approved a gate."""
         return tuple(dict.fromkeys(approval.by for approval in self.approvals if approval.gate == gate))
 
+    def broken(self, gate: str) -> Approved | None:
+        """The approval by which the requester alone opened a gate; None where nobody did."""
+        return next((entry for entry in self.approvals if entry.gate == gate and entry.reason), None)
+
     def missing(self, gate: Gate) -> int:
-        """How many more people a gate needs."""
+        """How many more people a gate needs; none once its glass was broken."""
+        if self.broken(gate.id) is not None:
+            return 0
         counted = [
             person
             for person in self.approvers(gate.id)
@@ -521,7 +531,9 @@ def _check_approval(state: RunState, event: Approved) -> None:
         raise IllegalEvent(f"gate {event.gate} is not open")
     if event.digest != state.digest:
         raise IllegalEvent("the approval is for another plan")
-    if not gate.requester_counts and event.by == state.requested_by:
+    if event.reason and not (gate.break_glass and event.by == state.requested_by):
+        raise IllegalEvent("only the requester approves alone, and only where the settings have it")
+    if not gate.requester_counts and event.by == state.requested_by and not event.reason:
         raise IllegalEvent("the requester's own approval does not count")
     if set(event.typed) != set(gate.typed):
         raise IllegalEvent("the names of the servers that cannot be fenced were not typed")

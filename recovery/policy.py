@@ -31,6 +31,8 @@ class ApprovalPolicy(msgspec.Struct, frozen=True, kw_only=True):
     reversible_people: int = 1
     irreversible_people: int = 1
     requester_counts: bool = False
+    break_glass: bool = False
+    """Whether somebody alone at night may approve the own proposal, with a reason that everybody is told."""
     gates: GateMode = GateMode.TWO
     expires_after_s: int = 1800
 
@@ -78,6 +80,7 @@ def gates_of(plan: Plan, policy: ApprovalPolicy) -> tuple[Gate, ...]:
                 requester_counts=policy.requester_counts,
                 typed=typed,
                 expires_after_s=policy.expires_after_s,
+                break_glass=policy.break_glass,
             )
         )
     return tuple(gates)
@@ -91,8 +94,12 @@ def judge(
     digest_prefix: str,
     typed: tuple[ServerName, ...],
     now_s: float,
+    reason: str = "",
 ) -> Accepted | Rejected:
-    """Say whether this approval counts now; the reason is written for the one who clicked."""
+    """Say whether this approval counts now; the reason is written for the one who clicked.
+
+    ``reason`` is why somebody approves the own proposal alone, where the settings have break-glass.
+    """
     if state.outcome is not None:
         return Rejected(f"This run has ended ({state.outcome}). Nothing was done.")
     if not digest_prefix or not state.digest.startswith(digest_prefix):
@@ -113,10 +120,21 @@ def judge(
     opened = next(entry for entry in state.opened if entry.gate == gate_id)
     if now_s >= opened.at_s + gate.expires_after_s:
         return Rejected("The time to approve is over; nothing was done. Propose the recovery again.")
-    if not gate.requester_counts and by == state.requested_by:
+    if reason and not (gate.break_glass and by == state.requested_by):
+        return Rejected(
+            "Only the one who asked for the recovery approves alone, and only where approvals.break_glass is on in "
+            "the settings. Nothing was done. Approve without a reason."
+        )
+    if not gate.requester_counts and by == state.requested_by and not reason:
+        alone = (
+            " Where nobody else is there: `consul-recovery approve RUN --alone REASON`, or the button "
+            "on the card, which asks for the reason; everybody is told."
+            if gate.break_glass
+            else ""
+        )
         return Rejected(
             "You asked for this recovery, so somebody else must approve it (approvals.requester_may_approve "
-            "is off in the settings). Nothing was done."
+            f"is off in the settings). Nothing was done.{alone}"
         )
     missing = [name for name in gate.typed if name not in typed]
     if missing or set(typed) - set(gate.typed):

@@ -335,8 +335,12 @@ class RecoveryService:
         gate: str,
         digest_prefix: str,
         typed: tuple[ServerName, ...] = (),
+        reason: str = "",
     ) -> DecisionResult:
-        """Record an approval, if it counts; a double click counts once."""
+        """Record an approval, if it counts; a double click counts once.
+
+        ``reason``: the requester approves alone (break-glass).
+        """
         while True:
             view = await self.show(cluster, run)
             verdict = policy.judge(
@@ -346,11 +350,17 @@ class RecoveryService:
                 digest_prefix=digest_prefix,
                 typed=typed,
                 now_s=self._clock.now_s(),
+                reason=reason,
             )
             if isinstance(verdict, Rejected):
                 return verdict
             event = Approved(
-                at_s=self._clock.now_s(), by=by, gate=verdict.gate, digest=verdict.digest, typed=typed
+                at_s=self._clock.now_s(),
+                by=by,
+                gate=verdict.gate,
+                digest=verdict.digest,
+                typed=typed,
+                reason=reason,
             )
             done = await self._record(view, event, f"Approved by {by}.")
             if done is not None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from typing import Final, TypeVar
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 from recovery.adapters.collect import Probe
 from recovery.adapters.consul_api import AgentSilent
@@ -15,6 +15,13 @@ T = TypeVar("T")
 
 _STRAGGLERS_S: Final = 1.0
 """How long those that are slower than the leader are waited for; a host that is gone takes 3 to 5 s to tell."""
+
+
+def ask(question: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """Begin to ask. Should whoever asked be gone before the answer, nobody is left to hear of its fault."""
+    task = asyncio.create_task(question)
+    task.add_done_callback(lambda asked: asked.cancelled() or asked.exception())
+    return task
 
 
 async def all_answers(
@@ -32,7 +39,7 @@ async def all_answers(
 
 async def pulses(probe: Probe, names: Sequence[ServerName]) -> dict[ServerName, AgentView | str]:
     """Ask several agents at once what they answer at once; a sentence stands for one that is silent."""
-    return await all_answers(names, {name: asyncio.create_task(probe.pulse(name)) for name in names})
+    return await all_answers(names, {name: ask(probe.pulse(name)) for name in names})
 
 
 async def pulses_until_led(
@@ -42,7 +49,7 @@ async def pulses_until_led(
 
     Without a leader all are waited for: then it may be the slowest one that leads.
     """
-    asked = {name: asyncio.create_task(probe.pulse(name)) for name in names}
+    asked = {name: ask(probe.pulse(name)) for name in names}
 
     def led() -> bool:
         ended = [task.result() for task in asked.values() if task.done() and task.exception() is None]
@@ -89,7 +96,7 @@ async def first_pulses(
 
 async def looks(probe: Probe, names: Sequence[ServerName]) -> dict[ServerName, HostView | str]:
     """Look at several hosts at once; a sentence stands for one that cannot be reached."""
-    return await all_answers(names, {name: asyncio.create_task(probe.hosts[name].look()) for name in names})
+    return await all_answers(names, {name: ask(probe.hosts[name].look()) for name in names})
 
 
 def views_of(found: Mapping[ServerName, AgentView | str]) -> dict[ServerName, AgentView]:

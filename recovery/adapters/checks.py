@@ -10,7 +10,7 @@ from typing import Final, assert_never
 
 from recovery import lineage
 from recovery.adapters import staged_checks as stages
-from recovery.adapters.asking import all_answers, leaders_of, looks, pulses, pulses_until_led, views_of
+from recovery.adapters.asking import all_answers, ask, leaders_of, looks, pulses, pulses_until_led, views_of
 from recovery.adapters.collect import Probe
 from recovery.adapters.consul_api import AgentSilent
 from recovery.adapters.peers_file import peers_match
@@ -294,7 +294,7 @@ async def _cluster_answers(probe: Probe, servers: tuple[ServerName, ...]) -> Fac
         async with probe.agent(name) as agent:
             return await agent.consistent_read()
 
-    found = await all_answers(servers, {name: asyncio.create_task(read(name)) for name in servers})
+    found = await all_answers(servers, {name: ask(read(name)) for name in servers})
     for name, reply in found.items():
         if isinstance(reply, tuple) and reply[0] == 200:
             return Holds(f"{name} answered a consistent read")

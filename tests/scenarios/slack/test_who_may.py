@@ -118,3 +118,34 @@ async def test_the_requester_may_abort_without_any_other_right(slack: LocalSlack
         await bot.wait_card("aborted by alice")
         assert not bot.world.performed
         assert bot.world.servers[ServerName("s2")].running is False
+
+
+async def test_alone_at_night_the_requester_breaks_the_glass_and_everybody_is_told(slack: LocalSlack) -> None:
+    """Where the settings have it: the click asks for a reason, which the card, the channel and the approvers get."""
+    async with running_bot(slack, approval=ApprovalPolicy(break_glass=True)) as bot:
+        card = await proposed(bot)
+        await slack.click(card, "run_approve", user="alice")
+        [form] = await slack.wait(lambda: slack.modals("alice"))
+        assert not bot.world.performed
+        empty = await slack.submit(form, {"reason": "  "}, user="alice")
+        assert empty.response is not None
+        assert list(empty.response["errors"]) == ["reason"]
+        assert not bot.world.performed
+        await slack.submit(form, {"reason": "bob does not wake up"}, user="alice")
+        card = await bot.wait_card("done in")
+        assert "BREAK-GLASS, approved alone: bob does not wake up" in slack.plain_text(card)
+        told = await slack.wait_message(lambda m: "BREAK-GLASS: alice approved" in m.text)
+        assert told in slack.mentions("bob")
+        assert "bob does not wake up" in slack.plain_text(told)
+        slack.assert_clean()
+
+
+async def test_the_glass_is_for_the_requester_alone(slack: LocalSlack) -> None:
+    """Bob's approval is one like any other, also where two people are needed: he is asked for no reason."""
+    rules_of_two = ApprovalPolicy(break_glass=True, reversible_people=2, irreversible_people=2)
+    async with running_bot(slack, approval=rules_of_two) as bot:
+        card = await proposed(bot)
+        await slack.click(card, "run_approve", user="bob")
+        await bot.wait_card("approved so far by bob")
+        assert slack.modals("bob") == []
+        assert not bot.world.performed

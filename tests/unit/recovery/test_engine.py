@@ -388,6 +388,27 @@ class TestPeople:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
+    async def test_a_reason_opens_a_gate_for_the_requester_only_where_the_settings_have_it(self) -> None:
+        """Without break-glass, and from anybody else, an approval with a reason does not count."""
+        for policy, who, counts in (
+            (ApprovalPolicy(), ALICE, False),
+            (ApprovalPolicy(break_glass=True, reversible_people=2), BOB, False),
+            (ApprovalPolicy(break_glass=True, reversible_people=2), ALICE, True),
+        ):
+            table = Table(world(stopped=("s2", "s3")), policy=policy)
+            run = await table.proposed()
+            task = asyncio.create_task(table.drive(run))
+            state = await table.until(run, lambda s: s.waiting_gate is not None)
+            answer = await table.service.approve(
+                CLUSTER, run, by=who, gate="plan", digest_prefix=state.digest[:12], reason="nobody wakes up"
+            )
+            assert isinstance(answer, Rejected) is not counts
+            if counts:
+                assert (await task).outcome is Outcome.RECOVERED  # type: ignore[union-attr]
+            assert bool(table.world.performed) is counts
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
     async def test_an_approval_of_another_plan_does_not_count(self) -> None:
         """Whoever approves says by the digest what; a digest that is not this plan's does nothing."""
         table = Table(world(stopped=("s2", "s3")))
