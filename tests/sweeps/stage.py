@@ -67,9 +67,13 @@ class Stage:
     asks_again: bool = False
     """Whether people ask for another recovery when a run has ended without one, or is gone."""
     epilogue: Callable[[Stage], None] | None = None
-    """Called when the run is over; the processes go on for a minute after it."""
-    notifier_of: Callable[[Stage], Notifier] = lambda _stage: Quiet()
+    """Called when the run is over."""
+    epilogue_s: float = 60.0
+    """The processes go on for so long after it."""
+    notifier_of: Callable[[Process], Notifier] = lambda _process: Quiet()
     """Who shows the run to people, for each process."""
+    act_takes_s: float = 0.0
+    """How long a host needs for an act."""
     act: Act | None = None
     """The act that the newest point is about."""
     on_its_way: Act | None = None
@@ -113,7 +117,7 @@ class Stage:
 
     def process(self, owner: str) -> Process:
         """Start a process of the bot."""
-        process = Process(self, owner, self.notifier_of(self))
+        process = Process(self, owner, self.notifier_of)
         self.processes.append(process)
         return process
 
@@ -265,7 +269,7 @@ class Stage:
     async def _epilogue(self) -> None:
         if self.epilogue is not None:
             self.epilogue(self)
-            await asyncio.sleep(60.0)
+            await asyncio.sleep(self.epilogue_s)
             self.look()
 
     async def _followed(self, state: RunState) -> bool:
