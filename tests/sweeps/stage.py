@@ -11,8 +11,8 @@ from enum import Enum
 
 from recovery.errors import HostRefused, RecoveryError, StoreUnavailable
 from recovery.journal import AwaitPerson, Outcome, RunState, decide
-from recovery.model import ClusterSpec, RunId, ServerName, ServerSpec
-from recovery.plan import Action
+from recovery.model import ClusterSpec, Fact, RunId, ServerName, ServerSpec
+from recovery.plan import Action, Check
 from recovery.policy import ApprovalPolicy
 from recovery.ports import ActKey, Notifier, RunStore, World
 from recovery.service import Locked, NothingToDo, ProposeResult, RecoveryService, Refused, RunProposed
@@ -74,6 +74,8 @@ class Stage:
     """Who shows the run to people, for each process."""
     act_takes_s: float = 0.0
     """How long a host needs for an act."""
+    sees: Callable[[Check, RunId], Fact | None] = lambda _check, _run: None
+    """What the processes see instead of the truth; None where they see the truth."""
     act: Act | None = None
     """The act that the newest point is about."""
     on_its_way: Act | None = None

@@ -53,6 +53,7 @@ def play(
     epilogue_s: float = 60.0,
     notifier: Callable[[Process], Notifier] = lambda _process: Quiet(),
     act_takes_s: float = 0.0,
+    prepare: Callable[[Stage], None] = lambda _stage: None,
 ) -> Played:
     """One play, from the proposal to the end or to a wait."""
 
@@ -66,6 +67,7 @@ def play(
             notifier_of=notifier,
             act_takes_s=act_takes_s,
         )
+        prepare(stage)
         try:
             state = await stage.play(person)
             return Played(state, tuple(stage.points), stage.effects, tuple(judged_by(stage, state)))
