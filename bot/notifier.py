@@ -21,7 +21,7 @@ import structlog
 
 from bot.blocks import Message, esc
 from bot.run_card import Look, run_card
-from bot.talk import Gone, SaidNo, SlackProblem, Talk, Throttled
+from bot.talk import Gone, NotReached, SaidNo, SlackProblem, Talk, Throttled
 from bot.thread import (
     Mentions,
     answered_post,
@@ -267,16 +267,37 @@ class SlackNotifier:
         card = await self._ask(track, view, card)
         if track.note and card.note != track.note:
             await self._claim(track, "note")
-            card = await self._keep(track, msgspec.structs.replace(card, note=track.note))
-            await self._talk.post(
-                card.channel, note_post(view, track.note, self._mentions), thread_ts=card.ts, run=view.run
-            )
+            noted = msgspec.structs.replace(card, note=track.note)
+            message = note_post(view, track.note, self._mentions)
+            card = await self._post_once(track, card, noted, message, run=view.run)
         if view.state.outcome is not None and not card.ended:
             await self._claim(track, "end")
-            await self._keep(track, msgspec.structs.replace(card, ended=True))
-            await self._talk.post(
-                card.channel, end_post(view, self._mentions), thread_ts=card.ts, broadcast=True, run=view.run
-            )
+            ended = msgspec.structs.replace(card, ended=True)
+            message = end_post(view, self._mentions)
+            await self._post_once(track, card, ended, message, broadcast=True, run=view.run)
+
+    async def _post_once(
+        self,
+        track: _Track,
+        card: Card,
+        posted: Card,
+        message: Message,
+        *,
+        broadcast: bool = False,
+        run: str = "",
+    ) -> Card:
+        """Post to the thread what must not be there twice.
+
+        Noted first: a line that is missing is better than one that is there twice after a lost answer. Where it
+        is certain that nothing was posted, the note is taken back.
+        """
+        await self._keep(track, posted)
+        try:
+            await self._talk.post(card.channel, message, thread_ts=card.ts, broadcast=broadcast, run=run)
+        except (Throttled, SaidNo, NotReached):
+            await self._keep(track, card)
+            raise
+        return posted
 
     async def _newest(self, track: _Track) -> RunView:
         """The run as the store has it, or as the driver last said where the store does not answer."""
@@ -347,25 +368,18 @@ class SlackNotifier:
             return card
         await self._claim(track, f"thread:{card.told}")
         message = thread_lines(news, view.state)
-        # Noted first: a line that is missing is better than one that is there twice after a lost answer.
-        told = await self._keep(track, msgspec.structs.replace(card, told=len(view.events)))
-        if message is not None:
-            try:
-                await self._talk.post(card.channel, message, thread_ts=card.ts)
-            except (Throttled, SaidNo):
-                await self._keep(track, card)
-                raise
-        return told
+        told = msgspec.structs.replace(card, told=len(view.events))
+        if message is None:
+            return await self._keep(track, told)
+        return await self._post_once(track, card, told, message)
 
     async def _tell_glass(self, track: _Track, view: RunView, card: Card) -> Card:
         for approval in view.state.approvals:
             if approval.reason and approval.gate not in card.glass:
                 await self._claim(track, f"glass:{approval.gate}")
-                card = await self._keep(
-                    track, msgspec.structs.replace(card, glass=(*card.glass, approval.gate))
-                )
-                post = glass_post(view, approval, self._mentions)
-                await self._talk.post(card.channel, post, thread_ts=card.ts, broadcast=True, run=view.run)
+                told = msgspec.structs.replace(card, glass=(*card.glass, approval.gate))
+                message = glass_post(view, approval, self._mentions)
+                card = await self._post_once(track, card, told, message, broadcast=True, run=view.run)
         return card
 
     async def _ask(self, track: _Track, view: RunView, card: Card) -> Card:

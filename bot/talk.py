@@ -54,6 +54,10 @@ class SaidNo(SlackProblem):
         self.error = error
 
 
+class NotReached(SlackProblem):
+    """No connection: nothing was sent."""
+
+
 class NoAnswer(SlackProblem):
     """No answer, or a fault of Slack's: it may or may not have happened."""
 
@@ -169,6 +173,8 @@ class Talk:
             )
         except SlackApiError as error:
             raise _named(method, error) from None
+        except aiohttp.ClientConnectorError as error:
+            raise NotReached(f"{method}: {type(error).__name__}") from None
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise NoAnswer(f"{method}: {type(error).__name__}") from None
         data = answer.data

@@ -86,6 +86,10 @@ class MemoryStore:
         """A run as this store has it, for a test to look at; also while it is down."""
         return self._clusters[cluster].journals[run].state
 
+    def read(self, cluster: ClusterName, run: RunId) -> tuple[Event, ...]:
+        """A run's journal, for a test to look at."""
+        return tuple(self._clusters[cluster].journals[run].read)
+
     def all_folded(self, cluster: ClusterName) -> tuple[RunState, ...]:
         """Every run of a cluster, for a test to look at."""
         return tuple(journal.state for journal in self._clusters[cluster].journals.values())

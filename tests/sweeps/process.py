@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,7 +35,7 @@ class Quiet:
 class Process:
     """A bot process on the stage; ``die`` and ``pause`` take effect at its next word to the outside."""
 
-    def __init__(self, stage: Stage, owner: str, notifier: Notifier) -> None:
+    def __init__(self, stage: Stage, owner: str, notifier_of: Callable[[Process], Notifier]) -> None:
         self.stage = stage
         self.owner = owner
         self.dead = False
@@ -44,15 +44,15 @@ class Process:
         self.reached = 0
         self.clicks: set[asyncio.Task[DecisionResult]] = set()
         """What people click while it works."""
-        store = ProcessStore(self)
+        self.store = ProcessStore(self)
         world = ProcessWorld(self)
         self.task = asyncio.create_task(
             Supervisor(
                 owner=owner,
-                service=stage.service(world=world, store=store),
+                service=stage.service(world=world, store=self.store),
                 worlds={CLUSTER: world},
-                store=store,
-                notifier=notifier,
+                store=self.store,
+                notifier=notifier_of(self),
                 clock=VirtualClock(),
             ).serve(),
             name=owner,
@@ -112,11 +112,14 @@ class ProcessWorld:
 
     async def check(self, check: Check, *, run: RunId) -> Fact:
         await self._process.word()
-        return await self._world.check(check, run=run)
+        return self._process.stage.sees(check, run) or await self._world.check(check, run=run)
 
     async def perform(self, action: Action, *, key: ActKey, timeout_s: float) -> str:
         act = Act(self._process, action, key)
         await self._process.reach("before act", str(act), step=key.step, act=act)
+        if self._process.stage.act_takes_s:
+            await asyncio.sleep(self._process.stage.act_takes_s)
+            await self._process.word()
         self._process.stage.act = act
         try:
             said = await self._world.perform(action, key=key, timeout_s=timeout_s)

@@ -11,8 +11,8 @@ from enum import Enum
 
 from recovery.errors import HostRefused, RecoveryError, StoreUnavailable
 from recovery.journal import AwaitPerson, Outcome, RunState, decide
-from recovery.model import ClusterSpec, RunId, ServerName, ServerSpec
-from recovery.plan import Action
+from recovery.model import ClusterSpec, Fact, RunId, ServerName, ServerSpec
+from recovery.plan import Action, Check
 from recovery.policy import ApprovalPolicy
 from recovery.ports import ActKey, Notifier, RunStore, World
 from recovery.service import Locked, NothingToDo, ProposeResult, RecoveryService, Refused, RunProposed
@@ -67,9 +67,15 @@ class Stage:
     asks_again: bool = False
     """Whether people ask for another recovery when a run has ended without one, or is gone."""
     epilogue: Callable[[Stage], None] | None = None
-    """Called when the run is over; the processes go on for a minute after it."""
-    notifier_of: Callable[[Stage], Notifier] = lambda _stage: Quiet()
+    """Called when the run is over."""
+    epilogue_s: float = 60.0
+    """The processes go on for so long after it."""
+    notifier_of: Callable[[Process], Notifier] = lambda _process: Quiet()
     """Who shows the run to people, for each process."""
+    act_takes_s: float = 0.0
+    """How long a host needs for an act."""
+    sees: Callable[[Check, RunId], Fact | None] = lambda _check, _run: None
+    """What the processes see instead of the truth; None where they see the truth."""
     act: Act | None = None
     """The act that the newest point is about."""
     on_its_way: Act | None = None
@@ -113,7 +119,7 @@ class Stage:
 
     def process(self, owner: str) -> Process:
         """Start a process of the bot."""
-        process = Process(self, owner, self.notifier_of(self))
+        process = Process(self, owner, self.notifier_of)
         self.processes.append(process)
         return process
 
@@ -265,7 +271,7 @@ class Stage:
     async def _epilogue(self) -> None:
         if self.epilogue is not None:
             self.epilogue(self)
-            await asyncio.sleep(60.0)
+            await asyncio.sleep(self.epilogue_s)
             self.look()
 
     async def _followed(self, state: RunState) -> bool:

@@ -50,12 +50,24 @@ def play(
     judged_by: Judge = judge,
     asks_again: bool = False,
     epilogue: Callable[[Stage], None] | None = None,
-    notifier: Callable[[Stage], Notifier] = lambda _stage: Quiet(),
+    epilogue_s: float = 60.0,
+    notifier: Callable[[Process], Notifier] = lambda _process: Quiet(),
+    act_takes_s: float = 0.0,
+    prepare: Callable[[Stage], None] = lambda _stage: None,
 ) -> Played:
     """One play, from the proposal to the end or to a wait."""
 
     async def on_stage() -> Played:
-        stage = Stage(story, fault, asks_again=asks_again, epilogue=epilogue, notifier_of=notifier)
+        stage = Stage(
+            story,
+            fault,
+            asks_again=asks_again,
+            epilogue=epilogue,
+            epilogue_s=epilogue_s,
+            notifier_of=notifier,
+            act_takes_s=act_takes_s,
+        )
+        prepare(stage)
         try:
             state = await stage.play(person)
             return Played(state, tuple(stage.points), stage.effects, tuple(judged_by(stage, state)))
