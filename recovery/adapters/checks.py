@@ -399,8 +399,12 @@ async def _silent(probe: Probe, check: Silent) -> Fact:
     reached = {name: host for name, host in hosts.items() if isinstance(host, HostView)}
     if not reached:
         return Unknown("no host of the cluster answers, so nobody could see it alive")
+    # Below Raft protocol 3 the address is the id, and who carries it is seen by the address alone.
+    by_address = ":" in check.node_id
+    at = {each.name: each.address for each in probe.spec.servers}
     for name, host in reached.items():
-        if host.node_id != check.node_id:
+        carries = at[name] == host_of(check.address) if by_address else host.node_id == check.node_id
+        if not carries:
             continue
         if host.running:
             return Fails(f"{name} runs with this node id")
@@ -414,7 +418,7 @@ async def _silent(probe: Probe, check: Silent) -> Fact:
             # Before 0.7.3 members have no id; the address is all there is then.
             same = (
                 member.node_id == check.node_id
-                if member.node_id
+                if member.node_id and not by_address
                 else member.address == host_of(check.address)
             )
             if same and member.server and member.status is MemberStatus.ALIVE:

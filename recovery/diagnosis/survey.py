@@ -122,8 +122,9 @@ def survey(observation: ClusterObservation, lost: Iterable[ServerName] = ()) -> 
     peers = tuple(p for p in (believed_peers(reference) if reference is not None else ()) if p.voter)
     # Raft's own order is arbitrary; people compare two messages by the names.
     voters = tuple(sorted((_sight(peer, observation) for peer in peers), key=lambda voter: voter.name))
-    named = {voter.node_id for voter in voters}
-    others = tuple(s.name for s in servers if s.reached and s.node_id not in named)
+    others = tuple(
+        s.name for s in servers if s.reached and not any(_carries(s, peer, observation) for peer in peers)
+    )
     return Survey(
         observation=observation,
         leaders=leaders,
@@ -211,31 +212,40 @@ def _name_of(peer: Peer, observation: ClusterObservation) -> str:
     does not do.
     """
     agents = [s.agent for s in observation.servers if s.agent is not None]
+    host = host_of(peer.address)
     for agent in agents:
         for member in agent.members:
-            if member.server and member.node_id == peer.id and member.status is not MemberStatus.NONE:
+            same = member.address == host if is_address(peer.id) else member.node_id == peer.id
+            if member.server and same and member.status is not MemberStatus.NONE:
                 return member.name
     for agent in agents:
         for node in agent.known_nodes:
-            if node.node_id == peer.id:
+            if node.node_id == peer.id or (is_address(peer.id) and node.address == host):
                 return node.name
-    host = host_of(peer.address)
     for server in observation.servers:
         if server.address == host:
             return server.name
     return ""
 
 
+def is_address(node_id: str) -> bool:
+    """Whether a voter's id is its address (below Raft protocol 3), and no node carries it as its own."""
+    return ":" in node_id
+
+
 def sign_of_life(node_id: str, observation: ClusterObservation) -> str:
     """Say who still has a sign of life of this id; "" when nobody has."""
     for server in observation.servers:
-        if server.node_id == node_id and server.host is not None and server.host.running:
+        own = raft_address(server, observation) if is_address(node_id) else server.node_id
+        if own == node_id and server.host is not None and server.host.running:
             return f"{server.name} runs with this id"
     return alive_in_gossip(node_id, observation)
 
 
 def alive_in_gossip(node_id: str, observation: ClusterObservation) -> str:
     """Say who sees this id alive; "" when nobody does. Gossip needs some seconds to notice a death."""
+    if is_address(node_id):
+        return alive_at(node_id, observation)
     for server in observation.servers:
         for member in server.agent.members if server.agent is not None else ():
             if member.node_id == node_id and member.status is MemberStatus.ALIVE:
@@ -244,7 +254,7 @@ def alive_in_gossip(node_id: str, observation: ClusterObservation) -> str:
 
 
 def alive_at(address: str, observation: ClusterObservation) -> str:
-    """Say who sees a server alive at this ip:port; below 0.7.3 gossip has no ids, only addresses."""
+    """Say who sees a server alive at this ip:port, where ids say nothing (old gossip, or an old Raft protocol)."""
     for server in observation.servers:
         for member in server.agent.members if server.agent is not None else ():
             if member.server and member.address == host_of(address) and member.status is MemberStatus.ALIVE:

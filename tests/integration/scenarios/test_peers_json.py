@@ -6,9 +6,10 @@ import time
 from lab.breakage import stop_without_leave
 from lab.datacentre import Lab
 from lab.host import Host
+from recovery.diagnosis import Healthy
 from recovery.journal import Outcome, RunState, StepStatus
-from recovery.model import RunId
-from recovery.plan import StepId
+from recovery.model import Fails, NodeId, RunId, ServerName
+from recovery.plan import Silent, StepId, WritePeers
 from recovery.procedures import parts
 from recovery.service import Refused
 from tests.integration.rig import ALICE, Rig, open_rig
@@ -132,3 +133,26 @@ async def _one_survivor(lab: Lab) -> None:
     await lab.up(servers=3)
     await asyncio.gather(lab.host("s2").kill(), lab.host("s3").kill())
     await stop_without_leave(lab.host("s1"))
+
+
+async def test_raft_protocol_2_is_recovered_by_addresses(lab: Lab) -> None:
+    """Where addresses are the ids, peers.json is an array of them; Consul takes it, and the key is still there."""
+    await lab.up(servers=3, config={"raft_protocol": 2})
+    await lab.host("s1").run("consul kv put before 'still here'")
+    lost = Silent(ServerName("s2"), NodeId("198.51.100.12:8300"), "198.51.100.12:8300")
+    async with open_rig(lab) as rig:
+        assert isinstance((await rig.status()).diagnosis, Healthy)
+        seen = await rig.core.worlds[rig.cluster].check(lost, run=RunId("r"))
+        assert isinstance(seen, Fails), "a server that lives was taken for a lost one"
+    await asyncio.gather(
+        lab.replace("s2", address="198.51.100.22"), lab.replace("s3", address="198.51.100.23")
+    )
+    async with open_rig(lab) as rig:
+        ended = await rig.recover(lost=("s2", "s3"))
+        assert ended.outcome is Outcome.RECOVERED, ended.waiting_step
+        [written] = [step.action for step in ended.plan.steps if isinstance(step.action, WritePeers)]
+        assert (written.raft_protocol, [peer.id for peer in written.peers]) == (2, ["198.51.100.11:8300"])
+    leader = await lab.cluster.wait_for_leader()
+    assert await lab.cluster.voters(leader) == {f"{host.address}:8300" for host in lab.servers}
+    for host in lab.servers:
+        assert await host.run("consul kv get before") == "still here\n"
