@@ -49,7 +49,7 @@ from bot.commands import (
 )
 from bot.directory import Directory
 from bot.lock_desk import LockDesk
-from bot.notifier import SlackNotifier
+from bot.notifier import CARD_WITHIN_S, SlackNotifier
 from bot.payloads import (
     Asked,
     Json,
@@ -338,7 +338,7 @@ class Handlers:
                 await self._notifier.show(cluster, view.run, view.state, view.events)
                 self._nudge()
             case Locked(holder=holder):
-                link = await self._notifier.link(cluster, holder.run)
+                link = await self._notifier.link(cluster, holder.run, within_s=CARD_WITHIN_S)
                 await self._reception.answer(asked, notes.locked(holder, link, now_s=self._clock.now_s()))
             case NothingToDo(report=report):
                 await self._reception.answer(asked, notes.nothing_to_do(report))

@@ -9,8 +9,10 @@ from bot.blocks import Block, Message, code_block, context, esc, finalize, modal
 from bot.buttons import HOLDER_BLOCK, REASON_BLOCK, TYPED_BLOCK, TYPED_MODAL, UNLOCK_MODAL, Press
 from bot.commands import NAME, usage
 from bot.run_card import Look, run_card
+from bot.status_card import telling
 from bot.thread import event_line
 from bot.wording import Phase, duration, phase, progress, situation_mark, utc, utc_time
+from recovery.diagnosis import OutOfSight
 from recovery.forgotten import told as left_over
 from recovery.model import ClusterName, ServerName
 from recovery.plan import Refusal
@@ -62,10 +64,18 @@ def refused(answer: Refused) -> Message:
         [
             section(f"*{esc(headline)}:* nothing was done."),
             section("\n".join(f"• {esc(reason)}" for reason in refusal.reasons)),
+            *_what_bars_the_way(answer.report),
             section(f"*Next:* {esc(refusal.next_step)}"),
             *(section(f"⚠️ {esc(line)}") for line in left_over(answer.report.left)),
         ],
     )
+
+
+def _what_bars_the_way(report: StatusReport) -> tuple[Block, ...]:
+    """Why hosts are not seen (key, host key, sudo, network): that is what has to be mended first."""
+    if not isinstance(report.diagnosis, OutOfSight):
+        return ()
+    return (section("*What was seen:*\n" + "\n".join(f"• {esc(line)}" for line in telling(report))),)
 
 
 def nothing_to_do(report: StatusReport) -> Message:

@@ -46,6 +46,9 @@ PATIENCE_S = 30.0
 """Where Slack says no (not invited), it is asked again after this long."""
 CLAIM_S = 20.0
 """Whoever claimed a run's card and has not said where it is by then, has died."""
+CARD_WITHIN_S = 5.0
+"""A run that has just begun has no card yet; whoever asks for a link to it waits this long."""
+LOOK_EVERY_S = 0.1
 GIVE_UP_AFTER_END_S = 86400.0
 """Slack may be away for hours: the card is redrawn when it is back. Asking costs a call in half a minute."""
 
@@ -164,10 +167,14 @@ class SlackNotifier:
             self._tasks[view.run] = asyncio.create_task(self._serve(track), name=f"card of {view.run}")
         return track
 
-    async def link(self, cluster: ClusterName, run: RunId) -> str:
-        """Mrkdwn link to a run's card, or its bare id where there is none."""
+    async def link(self, cluster: ClusterName, run: RunId, *, within_s: float = 0.0) -> str:
+        """Mrkdwn link to a run's card, or its bare id where there is none; a card may be under way."""
+        deadline_s = self._clock.monotonic_s() + within_s
         try:
-            card = await self._recall(cluster, run)
+            while (card := await self._recall(cluster, run)) is None:
+                if self._clock.monotonic_s() >= deadline_s:
+                    break
+                await self._clock.sleep(LOOK_EVERY_S)
             if card is not None:
                 return f"<{await self._talk.permalink(card.channel, card.ts)}|{esc(run)}>"
         except (RecoveryError, SlackProblem) as problem:

@@ -32,7 +32,7 @@ def status_card(report: StatusReport, *, note: str = "") -> Message:
         blocks.append(section(_effect(report)))
     blocks.append(section(code_block(table(server_rows(report.observation.servers)))))
     if not isinstance(diagnosis, Healthy):
-        seen = _telling(report)
+        seen = telling(report)
         if seen:
             blocks.append(section("*What was seen:*\n" + "\n".join(f"• {esc(line)}" for line in seen)))
         blocks.append(section(f"*Next:* {esc(diagnosis.advice)}"))
@@ -85,7 +85,7 @@ def _effect(report: StatusReport) -> str:
     return f"*Fails now:* KV writes, locks, registrations, ACL changes, consistent reads. {works}"
 
 
-def _telling(report: StatusReport) -> tuple[str, ...]:
+def telling(report: StatusReport) -> tuple[str, ...]:
     """The evidence without what the table says already."""
     plain = {
         server_line(server)

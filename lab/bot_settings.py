@@ -24,10 +24,13 @@ def write_settings(
     cluster: str = "demo",
     approvals: Mapping[str, object] | None = None,
     tokens: Mapping[str, str] | None = None,
+    redis_password: str | None = None,
 ) -> Path:
     """Write a settings file (0600) with its secrets in files beside it, and give its path."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     secrets = {"bot-token": bot_token, "app-token": app_token, **(tokens or {})}
+    if redis_password is not None:
+        secrets["redis-password"] = redis_password
     for name, secret in secrets.items():
         _private(folder / name, secret)
     settings: dict[str, object] = {
@@ -37,7 +40,10 @@ def write_settings(
             "api_url": slack_api_url,
             "channel": "C0OPS",
         },
-        "redis": {"url": redis_url},
+        "redis": {
+            "url": redis_url,
+            **({"password_file": str(folder / "redis-password")} if redis_password is not None else {}),
+        },
         "ssh": {"user": ssh_user, "key_file": str(ssh_key), "known_hosts_file": str(known_hosts)},
         "people": [
             {"name": "alice", "slack": "U0ALICE", "terminal": "alice"},

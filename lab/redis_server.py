@@ -63,6 +63,18 @@ class RedisServer:
             except OSError:
                 return False
 
+    def require_password(self, password: str, *, now: str = "") -> None:
+        """Let the running server ask every new connection for a password, `now` being the present one; "" ends it."""
+        with tcp_socket_in(self.control) as client:
+            client.settimeout(5.0)
+            client.connect(("127.0.0.1", PORT))
+            login = f'AUTH "{now}"\r\n' if now else ""
+            client.sendall(f'{login}CONFIG SET requirepass "{password}"\r\nQUIT\r\n'.encode())
+            answer = b"".join(iter(lambda: client.recv(4096), b""))
+        if answer.splitlines() != [b"+OK"] * (3 if now else 2):
+            told = answer.decode(errors="replace").strip()
+            raise LabError(f"The lab's Redis did not take its password: {told}")
+
     def stop(self, *, timeout_s: float = 10.0) -> None:
         """Stop the server in the ordinary way, with SIGTERM, and wait until it is gone."""
         for pid in self.cgroup.processes():

@@ -335,7 +335,7 @@ class Driver:
         unless_seen: str = "",
         cut_off: ActKey | None = None,
     ) -> None:
-        """Check ``after`` until it holds, time is up, or the run is being stopped.
+        """Check ``after`` until it holds, cannot hold any more, time is up, or the run is being stopped.
 
         ``unless_seen`` is what is known already in case that it never holds. ``cut_off`` names an act whose end
         was not seen: without the host's receipt it may still take effect, so it is in doubt, not failed.
@@ -350,7 +350,10 @@ class Driver:
                 return
             await self._catch_up()
             interrupted = self._state.aborted_by is not None or bool(self._state.two_leaders)
-            if interrupted or self._clock.monotonic_s() >= deadline_s:
+            # While the act itself may still be under way, what is seen is how the host was before it.
+            acted = cut_off is None and not unless_seen
+            hopeless = acted and any(isinstance(fact, Fails) and fact.final for fact in facts)
+            if interrupted or hopeless or self._clock.monotonic_s() >= deadline_s:
                 break
             self._give_way(patience_s=HAND_OVER_AFTER_S)
             await self._clock.sleep(POLL_S)

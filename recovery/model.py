@@ -39,6 +39,8 @@ class Fails(msgspec.Struct, frozen=True, tag="fails"):
     """The fact was seen not to be so."""
 
     observed: str
+    final: bool = False
+    """Nothing that is under way can still make it so: who waits for it may stop waiting."""
 
 
 class Unknown(msgspec.Struct, frozen=True, tag="unknown"):

@@ -38,7 +38,7 @@ from recovery.model import (
 from recovery.plan import Proposal, Refusal
 from recovery.policy import ApprovalPolicy, Rejected
 from recovery.ports import Clock, LeaseHeld, RunStore, World
-from recovery.procedures import may_settle
+from recovery.procedures import barred, may_settle
 from recovery.procedures import propose as propose_plan
 from recovery.procedures.slips import refuse_unknown
 
@@ -269,7 +269,7 @@ class RecoveryService:
         ):
             await self._clock.sleep(1.0)
             report = await self.status(cluster, lost=lost)
-        if isinstance(report.diagnosis, Healthy):
+        if isinstance(report.diagnosis, Healthy) and not barred(report.observation, method):
             return NothingToDo(report)
         answer = propose_plan(
             report.observation,

@@ -13,6 +13,7 @@ from recovery.adapters import staged_checks as stages
 from recovery.adapters.asking import all_answers, ask, leaders_of, looks, pulses, pulses_until_led, views_of
 from recovery.adapters.collect import Probe
 from recovery.adapters.consul_api import AgentSilent
+from recovery.adapters.journal_lines import ignored_peers_file, refused_peers_file
 from recovery.adapters.peers_file import peers_match
 from recovery.boltdb import RaftLogUnreadable
 from recovery.errors import RecoveryError
@@ -53,6 +54,10 @@ from recovery.raftlog import ServerLog
 _DEADLINE_S: Final = 150.0
 _BETWEEN_SAMPLES_S: Final = 0.4
 """Two samples this far apart: a leader that is just stepping down is not taken for one."""
+_GIVEN_UP: Final = "failed"
+"""The unit's state once nobody starts it by himself any more; between two tries systemd says "activating"."""
+_JOURNAL_LINES: Final = 300
+_ANEW: Final = "Find out what touched its raft directory; then abort this run and ask for a new plan."
 
 
 async def answer(probe: Probe, check: Check, *, run: RunId) -> Fact:
@@ -175,6 +180,8 @@ def _lifted(host: HostView) -> Fact:
 async def _running(probe: Probe, server: ServerName) -> Fact:
     host = await probe.hosts[server].look()
     if not host.running:
+        if host.active_state == _GIVEN_UP:
+            return Fails("no process of the unit is there, and systemd has given up starting it", final=True)
         return Fails(f"no process of the unit is there ({host.active_state})")
     try:
         view = await probe.pulse(server)
@@ -207,7 +214,11 @@ def before_0_7(version: str) -> bool:
 async def _configuration_is(probe: Probe, server: ServerName, peers: tuple[Peer, ...]) -> Fact:
     host = await probe.hosts[server].look()
     if not host.running:
-        return Fails(f"the agent is stopped ({host.active_state})")
+        if host.active_state != _GIVEN_UP:
+            return Fails(f"the agent is stopped ({host.active_state})")
+        why = refused_peers_file(await probe.hosts[server].journal(_JOURNAL_LINES))
+        told = f"Consul refused the new peer set ({why})" if why else "Consul did not come up"
+        return Fails(f"{told} and the agent is stopped. {_ANEW}", final=True)
     view = await probe.pulse(server)
     if not view.configuration and view.withheld:
         return Unknown("; ".join(view.withheld))
@@ -215,7 +226,14 @@ async def _configuration_is(probe: Probe, server: ServerName, peers: tuple[Peer,
     found = {peer.id for peer in view.configuration if peer.voter}
     if wanted == found:
         return Holds(f"{len(found)} voters: {', '.join(sorted(found))}")
-    return Fails(f"its voters are {', '.join(sorted(found)) or 'none'}")
+    voters = f"its voters are {', '.join(sorted(found)) or 'none'}"
+    if not ignored_peers_file(await probe.hosts[server].journal(_JOURNAL_LINES)):
+        return Fails(f"{voters}, not those of the new peer set")
+    return Fails(
+        "Consul deleted peers.json unread (raft/peers.info was missing when it started) and runs with the old peer "
+        f"set: {voters}. Nothing was recovered on it. {_ANEW}",
+        final=True,
+    )
 
 
 async def _leader_elected(

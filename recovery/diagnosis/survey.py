@@ -233,7 +233,7 @@ def is_peer(
     server: ServerObservation, peer_id: NodeId, address: str, observation: ClusterObservation
 ) -> bool:
     """Whether a server is the peer of this id and ip:port; below Raft protocol 3 the address is the id."""
-    if peer_id == address:
+    if is_address(peer_id):
         return address == raft_address(server, observation)
     return peer_id == server.node_id
 
@@ -246,19 +246,25 @@ def _name_of(peer: Peer, observation: ClusterObservation) -> str:
     does not do.
     """
     agents = [s.agent for s in observation.servers if s.agent is not None]
+    host = host_of(peer.address)
     for agent in agents:
         for member in agent.members:
-            if member.server and member.node_id == peer.id and member.status is not MemberStatus.NONE:
+            same = member.address == host if is_address(peer.id) else member.node_id == peer.id
+            if member.server and same and member.status is not MemberStatus.NONE:
                 return member.name
     for agent in agents:
         for node in agent.known_nodes:
-            if node.node_id == peer.id:
+            if node.node_id == peer.id or (is_address(peer.id) and node.address == host):
                 return node.name
-    host = host_of(peer.address)
     for server in observation.servers:
         if server.address == host:
             return server.name
     return ""
+
+
+def is_address(node_id: str) -> bool:
+    """Whether a voter's id is its address (below Raft protocol 3), and no node carries it as its own."""
+    return ":" in node_id
 
 
 def sign_of_life(voter: VoterSight, observation: ClusterObservation) -> str:
@@ -276,7 +282,7 @@ def sign_of_life(voter: VoterSight, observation: ClusterObservation) -> str:
 
 def alive_in_gossip(voter: VoterSight, observation: ClusterObservation) -> str:
     """Say who sees this voter alive; "" when nobody does. Gossip needs some seconds to notice a death."""
-    if voter.node_id == voter.address:
+    if is_address(voter.node_id):
         # Below Raft protocol 3 members may well have ids, but the peer set does not: a blank one that we reach at
         # this address is not the voter, everybody else there is.
         if any(

@@ -140,8 +140,13 @@ def _only_gossip_sees(observation: ClusterObservation, lost: tuple[ServerName, .
     )
 
 
+def barred(observation: ClusterObservation, method: str | None) -> bool:
+    """Whether this method is refused on these servers in whatever state they are, healthy too."""
+    return method == staged.NAME and not any(live_peers_file(server) for server in observation.servers)
+
+
 def _why_not(observation: ClusterObservation, diagnosis: Diagnosis, method: str | None) -> str:
-    if method == staged.NAME and not any(live_peers_file(server) for server in observation.servers):
+    if barred(observation, method):
         return (
             "The staged bootstrap is refused from Consul 0.7 on: with Raft data bootstrap_expect is ignored there "
             "(“Raft data found, disabling bootstrap mode”), and a server without data would found a cluster of its "

@@ -4,9 +4,7 @@ A test that asks for `lab` gets the mark of the same name, and the lab of the se
 `await lab.up(...)` is its first line. The test process lives in the lab's control network from then on.
 """
 
-import asyncio
 import os
-import subprocess
 from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
@@ -15,10 +13,10 @@ import pytest
 from lab.agent import consul_program
 from lab.datacentre import Lab
 from lab.errors import LabError
-from lab.host import Host
 from lab.oldconsul.build import program as stand_in
 from lab.root import ensure_root
 from lab.sampler import LeaderSampler
+from tests.integration.watching import journal, watched
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -47,17 +45,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
             for path in sorted(lab.folder.glob("**/bot*.log"))
         )
     return report
-
-
-def journal(host: Host) -> str:
-    """Return the last lines of a host's Consul, or why there are none."""
-    try:
-        command = host.enter_command(
-            "journalctl", "--unit=consul", "--no-pager", "--lines=60", "--output=cat"
-        )
-        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout
-    except (LabError, subprocess.SubprocessError) as error:
-        return str(error)
 
 
 @pytest.fixture(scope="session")
@@ -104,13 +91,8 @@ async def bare_lab(session_lab: Lab) -> AsyncIterator[Lab]:
 @pytest.fixture
 async def leaders(bare_lab: Lab) -> AsyncIterator[LeaderSampler]:
     """The sampler that watches the test's servers; fails the test if two of them led at once."""
-    async with LeaderSampler(bare_lab) as sampler:
+    async with watched(bare_lab) as sampler:
         yield sampler
-    seen = sampler.two_leaders()
-    if seen:
-        logs = await asyncio.gather(*(asyncio.to_thread(journal, host) for host in bare_lab.servers))
-        told = "\n".join(f"--- {host.name}\n{log}" for host, log in zip(bare_lab.servers, logs, strict=True))
-        pytest.fail(f"{'; '.join(str(overlap) for overlap in seen)}\n{told}")
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from recovery.adapters.world import ClusterWorld
 from recovery.model import ClusterName, ClusterSpec, RunId, ServerName, ServerSpec
 from recovery.plan import StepId
 from recovery.ports import ActKey
+from tests.integration.watching import watched
 
 AS_NEW = """
 # An agent that was started with another unit's flags has them until its next start.
@@ -47,7 +48,7 @@ def data_centre() -> Iterator[Lab]:
 
 @pytest.fixture
 async def lab(data_centre: Lab) -> AsyncIterator[Lab]:
-    """The module's lab with a healthy cluster; this thread is inside its network for the test."""
+    """The module's lab with a healthy cluster, watched for two leaders; this thread is in its network for the test."""
     for host in data_centre.hosts:
         if not host.is_on():
             await host.start()
@@ -58,7 +59,8 @@ async def lab(data_centre: Lab) -> AsyncIterator[Lab]:
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     data_centre.enter()
     try:
-        yield data_centre
+        async with watched(data_centre):
+            yield data_centre
     finally:
         enter_network(Path(f"/proc/self/fd/{before}"))
         os.close(before)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+from bot.talk import client_for
 from lab.slack import LocalSlack, Modal
 from recovery.engine import drive_run
 from recovery.journal import Outcome
-from recovery.model import RunId
+from recovery.model import ClusterObservation, RunId
 from recovery.service import RunProposed
 from tests.builders.runs import Listener
-from tests.fakes.fake_world import one_fenced
+from tests.fakes.fake_world import FakeWorld, one_fenced, three_servers
 from tests.fakes.slack_bot import ALICE, DC1, Bot, RealClock, running_bot, stop
 
 
@@ -28,6 +29,51 @@ async def form(bot: Bot) -> Modal:
     """Bob asks to unlock, and has the form before him."""
     await bot.slack.slash("/consul unlock dc1", user="bob")
     return (await bot.slack.wait(lambda: bot.slack.modals("bob")))[-1]
+
+
+class BothAtOnce(FakeWorld):
+    """Its first two looks end together: whoever asks for a plan then has seen no other run."""
+
+    def __init__(self) -> None:
+        super().__init__(DC1, three_servers())
+        self.looks = 0
+        self.both = asyncio.Barrier(2)
+
+    async def observe(self) -> ClusterObservation:
+        self.looks += 1
+        if self.looks <= self.both.parties:
+            await self.both.wait()
+        return await super().observe()
+
+
+async def test_of_two_who_ask_at_once_one_is_told_who_holds_the_lock_with_a_link(slack: LocalSlack) -> None:
+    """Two bots take two commands of the same moment: one run, and the other person has the link to its card."""
+    world = BothAtOnce()
+    async with (
+        running_bot(slack, world=world) as first,
+        running_bot(slack, world=world, store=first.store, owner="bot-2"),
+    ):
+        await slack.wait_connected(2)
+        stop(first, "s2", "s3")
+        await asyncio.gather(
+            slack.slash("/consul recover dc1", user="alice"), slack.slash("/consul recover dc1", user="bob")
+        )
+        card = await first.wait_card("waiting for approval")
+        told = await slack.wait_message(
+            lambda m: m.ephemeral_to is not None and "already being recovered" in slack.plain_text(m)
+        )
+        run = await first.store.active(DC1)
+        assert run is not None
+        [holder] = await first.service.runs(DC1)
+        asked, other = ("alice", "bob") if holder.state.requested_by == ALICE else ("bob", "alice")
+        assert told.ephemeral_to == slack.workspace.person(other).id
+        assert f"by {asked}" in slack.plain_text(told)
+        assert "Nothing was started" in slack.plain_text(told)
+        link = await client_for(token=slack.bot_token, api_url=slack.api_url, reads=True).chat_getPermalink(
+            channel=card.channel, message_ts=card.ts
+        )
+        assert f"<{link['permalink']}|{run}>" in str(told.blocks)
+        slack.assert_clean()
 
 
 async def test_a_living_drivers_lock_is_taken_only_by_its_name_and_with_a_reason(bot: Bot) -> None:

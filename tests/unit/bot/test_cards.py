@@ -411,6 +411,12 @@ CARDS: dict[str, Callable[[], Message]] = {
             Refusal(procedure="peers-json", reasons=("s2 is not claimed <!here>.",), next_step="Say --lost."),
         )
     ),
+    "refused-out-of-sight": lambda: notes.refused(
+        Refused(
+            report(unseen()),
+            Refusal(procedure="recover", reasons=("Too little can be seen.",), next_step="Look again."),
+        )
+    ),
     "nothing-to-do": lambda: notes.nothing_to_do(report(stopped())),
     "runs": lambda: notes.runs(DC1, [(recovered().view, "*r7f3*")]),
     "not-invited": lambda: notes.not_invited(status_card(report(stopped()))),

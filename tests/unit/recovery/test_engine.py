@@ -17,10 +17,11 @@ from recovery.journal import (
     StepVerified,
     left_behind,
 )
-from recovery.model import ClusterName, ServerName
-from recovery.plan import Action, StartAgent, StepId, StopAgent, WritePeers
+from recovery.model import ClusterName, Fact, Fails, Holds, RunId, ServerName
+from recovery.plan import Action, Check, ConfigurationIs, StartAgent, StepId, StopAgent, WritePeers
 from recovery.policy import ApprovalPolicy, GateMode, Rejected
 from recovery.ports import ActKey, Lease, LeaseHeld
+from recovery.procedures.parts import START_S
 from recovery.service import Locked, NothingToDo, Refused
 from tests.builders.runs import ALICE, BOB, CLUSTER, Table
 from tests.fakes.fake_world import FakeWorld, majority_replaced, three_servers
@@ -166,6 +167,24 @@ class TestPeersJson:
         ended = await table.drive_approved(run)
         assert ended.outcome is Outcome.RECOVERED
         assert ended.step_state(StepId("write-peers-s1")).attempt == 2
+
+    async def test_what_cannot_become_true_any_more_is_not_waited_for(self) -> None:
+        """Where Consul gave up at once, people are told at once, not when the step's time is up."""
+
+        class GivesUp(FakeWorld):
+            async def check(self, check: Check, *, run: RunId) -> Fact:
+                fact = await super().check(check, run=run)
+                if isinstance(check, ConfigurationIs) and isinstance(fact, Holds):
+                    return Fails("Consul refused the new peer set", final=True)
+                return fact
+
+        table = Table(GivesUp(ClusterName("demo"), majority_replaced()))
+        began_s = table.clock.monotonic_s()
+        waiting = await table.drive_approved(await table.proposed(lost=LOST))
+        step = waiting.step_state(StepId("start-s1"))
+        assert step.status is StepStatus.FAILED
+        assert step.detail == "Consul refused the new peer set"
+        assert table.clock.monotonic_s() - began_s < START_S / 2
 
     async def test_a_leader_that_came_back_before_the_approval_is_not_stopped(self) -> None:
         """An approval given while the cluster is well again touches nothing."""

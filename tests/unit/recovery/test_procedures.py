@@ -1,13 +1,17 @@
 """Plans do the smallest thing that heals, in the order that loses nothing; the rest is refused with reasons."""
 
+import json
+
 import msgspec
 
-from recovery.diagnosis import diagnose
-from recovery.model import ClusterObservation, ServerName, StoredLog
+from recovery.adapters.peers_file import peers_json
+from recovery.diagnosis import Healthy, diagnose
+from recovery.model import ClusterObservation, KnownNode, ServerName, ServerObservation, StoredLog
 from recovery.plan import Plan, Proposal, Refusal, Risk, Silent, StartAgent, Step, WritePeers
 from recovery.procedures import propose
 from recovery.raftentry import Peer
 from tests.builders.observations import (
+    address,
     blank,
     cluster,
     damaged,
@@ -217,6 +221,42 @@ class TestPeersJson:
         one = cluster(running("s1", voters=THREE, last=(2, 15)), blank("s2"), blank("s3"))
         other = cluster(running("s1", voters=THREE, last=(2, 16)), blank("s2"), blank("s3"))
         assert plan(one, lost=("s2", "s3")).digest() != plan(other, lost=("s2", "s3")).digest()
+
+
+class TestRaftProtocol2:
+    """Below protocol 3 a voter's id is its address, and no node carries it as an id of its own."""
+
+    VOTERS = tuple(Peer(peer.address, peer.address, voter=True) for peer in THREE)
+
+    def seen(self, name: str, *, alive: tuple[str, ...] = (), leader: bool = False) -> ServerObservation:
+        """A server that runs with protocol 2, with the catalogue of before."""
+        server = running(name, voters=self.VOTERS, alive=alive, leader=leader)
+        assert server.agent is not None
+        known = tuple(KnownNode(each, node_id(each), address(each)) for each in ("s1", "s2", "s3"))
+        agent = msgspec.structs.replace(server.agent, raft_protocol=2, known_nodes=known)
+        return msgspec.structs.replace(server, agent=agent)
+
+    def test_a_voter_is_known_by_its_address(self) -> None:
+        """Three that run under one leader are healthy: each is a voter."""
+        seen = cluster(self.seen("s1", leader=True), self.seen("s2"), self.seen("s3"))
+        assert isinstance(diagnose(seen), Healthy)
+
+    def test_the_new_peer_set_is_one_of_addresses(self) -> None:
+        """The lost ones are claimed by the names that the catalogue gives their addresses."""
+        made = plan(cluster(self.seen("s1"), blank("s2"), blank("s3")), lost=("s2", "s3"))
+        writes = [step.action for step in made.steps if isinstance(step.action, WritePeers)]
+        [(protocol, written)] = [(write.raft_protocol, write.peers) for write in writes]
+        assert protocol == 2
+        assert written == self.VOTERS[:1]
+        assert json.loads(peers_json(written, raft_protocol=protocol)) == ["198.51.100.11:8300"]
+        assert {claim.node_id for claim in made.claims} == {"198.51.100.12:8300", "198.51.100.13:8300"}
+
+    def test_a_claim_about_a_server_that_gossip_sees_alive_is_refused(self) -> None:
+        """Its id tells nothing there: it is seen alive by its address."""
+        seen = cluster(self.seen("s1", alive=("s2",)), unreachable("s2"), unreachable("s3"))
+        assert "You say s2 is gone for good, but s1 sees it alive in gossip" in refused(
+            seen, lost=("s2", "s3")
+        )
 
 
 class TestOtherHistories:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from recovery.adapters.journal_lines import telling, without_secrets
+from recovery.adapters.journal_lines import ignored_peers_file, refused_peers_file, telling, without_secrets
 
 CAPTURES = Path(__file__).parents[3] / "data" / "captures"
 
@@ -39,3 +39,28 @@ def test_secrets_are_cut_out() -> None:
     assert key not in text
     assert long_key not in text
     assert "node=s1" in text
+
+
+IGNORED = "[INFO]  agent.server: deleted peers.json file (see peers.info for details)"
+TAKEN = "[INFO]  agent.server: deleted peers.json file after successful recovery"
+REFUSED = (
+    '[ERROR] agent: Error starting agent: error="Failed to start Consul server: Failed to start Raft: '
+    'recovery failed to parse peers.json: unexpected EOF"'
+)
+START = "==> Starting Consul agent..."
+
+
+def test_a_peers_file_that_was_deleted_unread_is_told_from_one_that_was_taken() -> None:
+    """Both end with the file gone; only the last start counts, and what an earlier one did is over."""
+    assert ignored_peers_file([START, TAKEN, START, IGNORED])
+    assert not ignored_peers_file([START, IGNORED, START, TAKEN])
+    assert ignored_peers_file(["the start was longer ago", IGNORED])
+
+
+def test_why_a_peers_file_was_refused_is_consuls_own_word() -> None:
+    """As 1.8.7 and as 1.6 write it; a start that failed for another reason is no refusal of the file."""
+    why = "recovery failed to parse peers.json: unexpected EOF"
+    assert refused_peers_file([START, REFUSED, "consul.service: Failed with result 'exit-code'."]) == why
+    assert refused_peers_file([START, REFUSED.replace('error="', "").rstrip('"')]) == why
+    assert not refused_peers_file([START, REFUSED, START, TAKEN])
+    assert not refused_peers_file([START, "Failed to start Raft: invalid database"])
