@@ -6,7 +6,7 @@ from pathlib import Path
 from lab.breakage import stop_without_leave
 from lab.datacentre import Lab
 from tests.integration.replicas import Story
-from tests.integration.scenarios.test_staged import formed_with, left_one_after_the_other
+from tests.integration.scenarios.old_cluster import formed_with, left_one_after_the_other
 
 
 async def three_of_five_gone(lab: Lab, consul: Path | None) -> None:
