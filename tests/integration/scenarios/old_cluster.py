@@ -2,21 +2,25 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from msgspec import structs
+
+from bot.wiring import new_run_id
 from lab.breakage import leave_stopped
 from lab.datacentre import Lab
 from lab.host import Host
 from recovery.errors import LeaseLost
-from recovery.journal import FINISHED, Event, RunState
+from recovery.journal import FINISHED, Event, Proposed, RunState
 from recovery.model import ClusterName, RunId
 from recovery.plan import StepId
-from recovery.service import RunView
+from recovery.policy import gates_of
+from recovery.service import Planned, RunView
 from recovery.supervisor import Supervisor
 from tests.builders.left_behind import OnHost, shown_by
-from tests.integration.rig import BOB, Journal, Rig
+from tests.integration.rig import ALICE, BOB, Journal, Rig
 
 OVERRIDE = "ls /etc/consul.d/zz-consul-recovery.json /var/lib/consul-recovery/override 2>/dev/null; true"
 ALONE = "ip route {0} blackhole 198.51.100.12; ip route {0} blackhole 198.51.100.13"
@@ -45,14 +49,30 @@ async def formed_with(lab: Lab, *keys: str, servers: tuple[str, ...] = ("s1", "s
         assert await host.run(OVERRIDE) == ""
 
 
-async def left_one_after_the_other(lab: Lab, old_consul: Path, *, clients: int = 0) -> None:
-    """Stopped 2 s apart, s1 first: a key that s1 still held, and one that was written when it had left."""
-    await lab.up(servers=3, clients=clients, consul=old_consul)
+async def leave_one_after_the_other(lab: Lab) -> None:
+    """Stop all 2 s apart, s1 first: a key that s1 still holds, and one that is written when it has left."""
     await put(lab.host("s2"), "first")
     await lab.host("s1").run("systemctl stop consul; systemctl reset-failed consul", check=False)
     await lab.cluster.wait_for_leader()
     await put(lab.host("s3"), "last")
     await leave_stopped(lab)
+
+
+async def left_one_after_the_other(lab: Lab, old_consul: Path) -> None:
+    """Three servers that have left so, and stay stopped."""
+    await lab.up(servers=3, consul=old_consul)
+    await leave_one_after_the_other(lab)
+
+
+_START = (
+    "systemctl --no-block start consul; "
+    "until curl --silent --fail --output /dev/null http://127.0.0.1:8500/v1/agent/self; do sleep 0.1; done"
+)
+
+
+async def start_all(lab: Lab) -> None:
+    """Start all servers, and wait until each answers: its start belongs to the story, not to the run."""
+    await asyncio.gather(*(host.run(_START) for host in lab.servers))
 
 
 def done(step: str) -> Callable[[RunState], bool]:
@@ -133,6 +153,30 @@ async def given_up(
     assert rig.journal.done, "the run was over before"
     rig.journal = Journal()
     return await rig.core.service.show(rig.cluster, run)
+
+
+async def proposed_in_a_hurry(rig: Rig, limits_s: Mapping[str, int]) -> RunId:
+    """What Alice would be proposed, but with shorter time limits for these steps: a test need not wait minutes."""
+    planned = await rig.core.service.plan(rig.cluster)
+    assert isinstance(planned, Planned)
+    steps = tuple(
+        structs.replace(step, timeout_s=limits_s.get(step.id, step.timeout_s))
+        for step in planned.proposal.plan.steps
+    )
+    plan = structs.replace(planned.proposal.plan, steps=steps)
+    run = new_run_id()
+    seen = planned.report.observation.servers
+    event = Proposed(
+        at_s=rig.core.clock.now_s(),
+        by=ALICE,
+        plan=plan,
+        report=planned.proposal.report,
+        gates=gates_of(plan, rig.core.settings.approvals.policy),
+        origin="terminal",
+        epoch=max(planned.report.store_epoch, *(s.host.epoch for s in seen if s.host is not None)),
+    )
+    assert await rig.core.store.propose(rig.cluster, run, event) == run
+    return run
 
 
 async def on_hosts(rig: Rig) -> dict[str, OnHost]:
