@@ -33,6 +33,7 @@ from tests.integration.scenarios.old_cluster import (
     formed_with,
     leave_one_after_the_other,
     left_one_after_the_other,
+    proposed_in_a_hurry,
     put,
     start_all,
 )
@@ -166,7 +167,7 @@ async def test_a_leader_that_steps_down_again(lab: Lab, old_consul: Path) -> Non
     removed = "journalctl --unit=consul --no-pager | grep --count 'Removed ourself, transitioning to follower'; true"
     before = int(await s3.run(removed))
     async with open_rig(lab) as rig:
-        first = await driven(rig, await rig.proposed())
+        first = await driven(rig, await proposed_in_a_hurry(rig, {"leader": 10}))
         assert first.plan.procedure == "staged"
         assert first.step_state(StepId("start-s3")).status is StepStatus.UNDONE
         assert first.outcome is Outcome.VOID
@@ -180,9 +181,8 @@ async def test_a_leader_that_does_not_stay(lab: Lab, old_consul: Path) -> None:
     await left_one_after_the_other(lab, old_consul)
     s3 = lab.host("s3")
     async with open_rig(lab) as rig:
-        first = await driven(
-            rig, await rig.proposed(), once=done("start-s3"), then=lambda: stop_without_leave(s3)
-        )
+        run = await proposed_in_a_hurry(rig, {"leader": 10})
+        first = await driven(rig, run, once=done("start-s3"), then=lambda: stop_without_leave(s3))
         assert first.outcome is Outcome.VOID
         await peers_json_heals(rig)
     await formed_with(lab, "first", "last")
