@@ -65,20 +65,28 @@ def _remaining(step: Step, status: StepStatus, unit: str) -> Iterable[str]:
 def left_lines(state: RunState) -> tuple[str, ...]:
     """What the run leaves on each server it changed, a line a server."""
     left: dict[str, list[str]] = {}
-    for step in left_behind(state):
-        status = state.step_state(step.id).status
+    behind = left_behind(state)
+    for step, step_state in zip(state.plan.steps, state.steps, strict=True):
+        status = step_state.status
         for server in step.targets:
             words = left.setdefault(server, [])
+            if step not in behind:
+                if isinstance(step.action, StartAgent) and status is StepStatus.UNDONE:
+                    # Stopped again, but not held again: the start has taken the hold off.
+                    words[:] = [word for word in words if word != _LEFT[HoldAgent]]
+                continue
             if isinstance(step.action, StartAgent):
                 # A start takes the hold off, and the agent reads what was written for it.
                 words[:] = [word for word in words if word in _STAYS]
+            if isinstance(step.action, StopAgent) and status is StepStatus.DONE:
+                words[:] = [word for word in words if word != _LEFT[StartAgent]]
             if isinstance(step.action, RemoveOverride) and _LEFT[OverrideExpect] in words:
                 words.remove(_LEFT[OverrideExpect])
             word = _LEFT.get(type(step.action), step.title)
             words.append(
                 word if status is StepStatus.DONE else f"{word}: {_UNPROVEN.get(status, status.upper())}"
             )
-    return tuple(f"{server}: {', '.join(words)}" for server, words in left.items())
+    return tuple(f"{server}: {', '.join(words)}" for server, words in left.items() if words)
 
 
 _LEFT: dict[type[Action], str] = {

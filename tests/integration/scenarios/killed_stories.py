@@ -1,12 +1,15 @@
 """Broken clusters for runs that are disturbed: each leads to a procedure, and knows what healed means."""
 
-import asyncio
 from pathlib import Path
 
 from lab.breakage import stop_without_leave
 from lab.datacentre import Lab
 from tests.integration.replicas import Story
-from tests.integration.scenarios.test_staged import formed_with, left_one_after_the_other
+from tests.integration.scenarios.old_cluster import (
+    formed_with,
+    left_one_after_the_other,
+    start_all,
+)
 
 
 async def three_of_five_gone(lab: Lab, consul: Path | None) -> None:
@@ -19,18 +22,11 @@ async def three_of_five_gone(lab: Lab, consul: Path | None) -> None:
     await lab.host("s5").run("truncate --size=100 /var/lib/consul/raft/raft.db")
 
 
-_START = (
-    "systemctl --no-block start consul; "
-    "until curl --silent --fail --output /dev/null http://127.0.0.1:8500/v1/agent/self; do sleep 0.1; done"
-)
-
-
 async def left_and_started(lab: Lab, consul: Path | None) -> None:
     """Below 0.7: all left one after the other, and were started again: followers for ever."""
     assert consul is not None
     await left_one_after_the_other(lab, consul)
-    # Until each answers: its start belongs to the story, not to the run.
-    await asyncio.gather(*(host.run(_START) for host in lab.servers))
+    await start_all(lab)
 
 
 async def all_vote_with_both_keys(lab: Lab) -> None:

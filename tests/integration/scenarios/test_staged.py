@@ -4,132 +4,108 @@ Only the program differs. The sampler that watches every test fails it when two 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from lab.breakage import leave_stopped, stop_without_leave
 from lab.datacentre import Lab
 from lab.host import Host
 from recovery.diagnosis import PeersEmptied
-from recovery.journal import FINISHED, Outcome, RunState, StepStatus
-from recovery.model import RunId
+from recovery.journal import Event, Outcome, RunState, StepStatus
 from recovery.plan import OverrideExpect, StepId
 from recovery.service import Refused
-from recovery.supervisor import Supervisor
-from tests.integration.rig import BOB, Rig, open_rig
-
-OVERRIDE = "ls /etc/consul.d/zz-consul-recovery.json /var/lib/consul-recovery/override 2>/dev/null; true"
-ALONE = "ip route {0} blackhole 198.51.100.12; ip route {0} blackhole 198.51.100.13"
-"""On s1: it hears neither of the others, while the bot still reaches it."""
-
-
-async def put(host: Host, key: str) -> None:
-    """Write a key and see it acknowledged."""
-    answer = await host.api(f"/v1/kv/{key}", method="PUT", body=b"kept")
-    assert answer.json() is True
-
-
-async def has(host: Host, key: str) -> bool:
-    """Whether this server itself holds the key."""
-    return (await host.api(f"/v1/kv/{key}?stale")).status == 200
-
-
-async def formed_with(lab: Lab, *keys: str, servers: tuple[str, ...] = ("s1", "s2", "s3")) -> None:
-    """One leader, these peers, and every key on each of them; nothing of ours is left that a start would take."""
-    leader = await lab.cluster.wait_for_leader()
-    hosts = [lab.host(name) for name in servers]
-    assert await lab.cluster.voters(leader) == {f"{host.address}:8300" for host in hosts}
-    for host in hosts:
-        for key in keys:
-            assert await has(host, key), f"{key} is not on {host.name}"
-        assert await host.run(OVERRIDE) == ""
+from tests.integration.replicas import (
+    Play,
+    Strike,
+    both,
+    counted,
+    kill_within,
+    planned,
+    replicas,
+    running,
+    takeovers,
+)
+from tests.integration.rig import Rig, open_rig
+from tests.integration.scenarios.old_cluster import (
+    ALONE,
+    OVERRIDE,
+    done,
+    driven,
+    formed_with,
+    leave_one_after_the_other,
+    left_one_after_the_other,
+    proposed_in_a_hurry,
+    put,
+    start_all,
+)
 
 
-async def left_one_after_the_other(lab: Lab, old_consul: Path, *, clients: int = 0) -> None:
-    """Stopped 2 s apart, s1 first: a key that s1 still held, and one that was written when it had left."""
-    await lab.up(servers=3, clients=clients, consul=old_consul)
-    await put(lab.host("s2"), "first")
-    await lab.host("s1").run("systemctl stop consul; systemctl reset-failed consul", check=False)
-    await lab.cluster.wait_for_leader()
-    await put(lab.host("s3"), "last")
-    await leave_stopped(lab)
+def hears_nobody(host: Host, *, after: str, until: str) -> Strike:
+    """Let a server hear of no other one from the end of one step to the end of another."""
+    cut: list[bool] = []
 
+    async def strike(play: Play, events: tuple[Event, ...], state: RunState) -> None:
+        del play, events
+        for wanted, step, word in (([], after, "add"), ([True], until, "delete")):
+            if cut == wanted and done(step)(state):
+                await host.run(ALONE.format(word))
+                cut.append(True)
 
-def done(step: str) -> Callable[[RunState], bool]:
-    """Whether a step of the run is verified, or was found true before it began: a leader may stay so soon."""
-    return lambda state: state.step_state(StepId(step)).status in FINISHED
-
-
-async def driven(
-    rig: Rig,
-    run: RunId,
-    *,
-    once: Callable[[RunState], bool] = lambda _state: False,
-    then: Callable[[], Awaitable[object]] | None = None,
-) -> RunState:
-    """Drive with Bob approving, to the end; ``once`` it has come so far, ``then`` something happens to it.
-
-    Without ``then`` the process that drives is killed there: the run is given back as it was left.
-    """
-    supervisor = Supervisor(
-        owner=rig.core.owner,
-        service=rig.core.service,
-        worlds=rig.core.worlds,
-        store=rig.core.store,
-        notifier=rig.journal,
-        clock=rig.core.clock,
-    )
-    task = asyncio.create_task(supervisor.drive(rig.cluster, run))
-    happened = False
-    try:
-        while not task.done():
-            state = await rig.state(run)
-            if state.waiting_gate is not None:
-                await rig.approve(run, state)
-            if not happened and once(state):
-                happened = True
-                if then is None:
-                    return state
-                await then()
-            assert state.waiting_step is None or state.aborted_by is not None, state.waiting_step
-            await asyncio.sleep(0.05)
-        ended = await task
-        assert ended is not None
-        return ended
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    return strike
 
 
 async def test_three_servers_stopped_one_after_the_other(lab: Lab, old_consul: Path) -> None:
     """One leader, never two; never the stalest log as the truth; the last key on all.
 
-    The bot is killed in the middle, and another goes on. s1 hears of no leader at first: it is sorted as an
-    error, stopped and started. The client agent is a member again in the end.
+    The bot's process is killed within the override and within the start alone; a new one goes on, and nothing is
+    done twice: the hosts' journals count the starts and stops of the plan. s1 hears of no leader at first: it is
+    sorted as an error, stopped and started. Of the client agents two are known from the last known membership
+    alone: c3 is a member again, c2 is gone with its host, which the budget allows.
     """
-    await left_one_after_the_other(lab, old_consul, clients=1)
-    await asyncio.gather(*(host.run("systemctl --no-block start consul") for host in lab.servers))
-    async with open_rig(lab) as rig:
-        run = await rig.proposed()
-        state = await rig.state(run)
-        assert state.plan.procedure == "staged"
-        assert [s.action.server for s in state.plan.steps if isinstance(s.action, OverrideExpect)] == ["s3"]
-        assert isinstance((await rig.status()).diagnosis, PeersEmptied)
-        await driven(rig, run, once=done("override-s3"))
-        s1 = lab.host("s1")
-        await s1.run(ALONE.format("add"))
-        ended = await driven(
-            rig, run, once=done("stop-error-s1"), then=lambda: s1.run(ALONE.format("delete"))
+    await lab.up(servers=3, clients=3, consul=old_consul)
+    async with replicas(lab, count=1) as bots:
+        await bots.core.service.status(bots.cluster)
+        await lab.host("c2").kill()
+        await stop_without_leave(lab.host("c3"))
+        await leave_one_after_the_other(lab)
+        await start_all(lab)
+        report = await bots.core.service.status(bots.cluster)
+        assert isinstance(report.diagnosis, PeersEmptied)
+        known = {str(client.name): client.source for client in report.observation.clients}
+        assert set(known) == {"c1", "c2", "c3"}
+        assert all(known[name].startswith("last known membership") for name in ("c2", "c3")), known
+        before, ran = await counted(lab.hosts), await running(lab.hosts)
+        strike = both(
+            kill_within("override-s3", "start-s3"),
+            hears_nobody(lab.host("s1"), after="leader", until="stop-error-s1"),
         )
+        play = Play(bots, strike)
+        run, ended = await play.run("recover {cluster}", timeout_s=300)
+        assert ended.plan.procedure == "staged"
+        assert [s.action.server for s in ended.plan.steps if isinstance(s.action, OverrideExpect)] == ["s3"]
         assert ended.outcome is Outcome.RECOVERED
-        for step in ("start-error-s1", "stop-leader-s3", "start-again-s3", "start-client-c1"):
+        assert play.hit == {"override-s3", "start-s3"}
+        assert len(takeovers(await bots.events(run))) == bots.fleet.killed == 2
+        for step in (
+            "start-error-s1",
+            "stop-leader-s3",
+            "start-again-s3",
+            "start-client-c1",
+            "start-client-c3",
+        ):
             assert ended.step_state(StepId(step)).status is StepStatus.DONE, step
         assert ended.step_state(StepId("stop-error-s2")).status is StepStatus.NOT_NEEDED
+        assert ended.step_state(StepId("start-client-c2")).status is StepStatus.FAILED
+        assert "missing: c2" in ended.step_state(StepId("clients-3")).detail
+    assert (await counted(lab.hosts)).since(before) == planned([ended], ran=ran)
     await formed_with(lab, "first", "last")
 
 
 async def test_nobody_can_lead_alone(lab: Lab, old_consul: Path) -> None:
-    """The peers were emptied while every log still has all three: peers.json in its old form heals."""
+    """The peers were emptied while every log still has all three: peers.json in its old form heals.
+
+    So it does when all have left afterwards and s1, the first to leave, is dead: whoever is gone, the staged
+    bootstrap is not for two.
+    """
     await lab.up(servers=3, consul=old_consul)
     await put(lab.host("s1"), "last")
     await asyncio.sleep(1.0)  # The last key is on every server then: which of them leads does not matter.
@@ -140,7 +116,14 @@ async def test_nobody_can_lead_alone(lab: Lab, old_consul: Path) -> None:
         assert ended.plan.procedure == "peers-json"
         assert any("No staged bootstrap" in line for line in ended.report.findings)
         assert ended.outcome is Outcome.RECOVERED
-    await formed_with(lab, "last")
+        await formed_with(lab, "last")
+
+        await leave_stopped(lab)
+        await lab.host("s1").kill()
+        ended = await driven(rig, await rig.proposed(lost=("s1",)))
+        assert ended.plan.procedure == "peers-json"
+        assert ended.outcome is Outcome.RECOVERED
+    await formed_with(lab, "last", servers=("s2", "s3"))
 
 
 async def test_the_last_to_leave_is_dead(lab: Lab, old_consul: Path) -> None:
@@ -157,36 +140,49 @@ async def test_the_last_to_leave_is_dead(lab: Lab, old_consul: Path) -> None:
     await formed_with(lab, "first", "last", servers=("s1", "s2"))
 
 
+async def peers_json_heals(rig: Rig) -> None:
+    """No override is left after the run that is void, and the plan that replaces it ends well."""
+    assert await rig.lab.host("s3").run(OVERRIDE) == ""
+    follows = await rig.core.service.active(rig.cluster)
+    assert follows is not None
+    assert follows.state.plan.procedure == "peers-json"
+    ended = await driven(rig, follows.run)
+    assert ended.outcome is Outcome.RECOVERED
+
+
+async def test_a_leader_that_steps_down_again(lab: Lab, old_consul: Path) -> None:
+    """s3 had left and come back before: its log ends with itself alone, and holds its own removal all the same.
+
+    Elected alone it replays that and is a follower without peers for good ("Removed ourself, transitioning to
+    follower"): the override goes, and the plan with peers.json that follows heals, because there it is elected
+    again.
+    """
+    await lab.up(servers=3, consul=old_consul)
+    s3 = lab.host("s3")
+    await s3.run("systemctl stop consul; systemctl reset-failed consul", check=False)
+    await lab.cluster.wait_for_leader()
+    await s3.run("systemctl start consul")
+    await lab.cluster.wait_until_formed()
+    await leave_one_after_the_other(lab)
+    removed = "journalctl --unit=consul --no-pager | grep --count 'Removed ourself, transitioning to follower'; true"
+    before = int(await s3.run(removed))
+    async with open_rig(lab) as rig:
+        first = await driven(rig, await proposed_in_a_hurry(rig, {"leader": 10}))
+        assert first.plan.procedure == "staged"
+        assert first.step_state(StepId("start-s3")).status is StepStatus.UNDONE
+        assert first.outcome is Outcome.VOID
+        assert int(await s3.run(removed)) == before + 1
+        await peers_json_heals(rig)
+    await formed_with(lab, "first", "last")
+
+
 async def test_a_leader_that_does_not_stay(lab: Lab, old_consul: Path) -> None:
     """It dies as soon as it was started: the override goes, and the plan with peers.json that follows heals."""
     await left_one_after_the_other(lab, old_consul)
     s3 = lab.host("s3")
     async with open_rig(lab) as rig:
-        first = await driven(
-            rig, await rig.proposed(), once=done("start-s3"), then=lambda: stop_without_leave(s3)
-        )
+        run = await proposed_in_a_hurry(rig, {"leader": 10})
+        first = await driven(rig, run, once=done("start-s3"), then=lambda: stop_without_leave(s3))
         assert first.outcome is Outcome.VOID
-        assert await s3.run(OVERRIDE) == ""
-        follows = await rig.core.service.active(rig.cluster)
-        assert follows is not None
-        assert follows.state.plan.procedure == "peers-json"
-        ended = await driven(rig, follows.run)
-        assert ended.outcome is Outcome.RECOVERED
-    await formed_with(lab, "first", "last")
-
-
-async def test_an_abort_in_the_middle(lab: Lab, old_consul: Path) -> None:
-    """Once s3 leads alone: the override is off, the card names what is held, and the next run starts the rest."""
-    await left_one_after_the_other(lab, old_consul)
-    async with open_rig(lab) as rig:
-        run = await rig.proposed()
-        aborted = await driven(
-            rig, run, once=done("leader"), then=lambda: rig.core.service.abort(rig.cluster, run, by=BOB)
-        )
-        assert aborted.outcome is Outcome.ABORTED
-        assert aborted.step_state(StepId("override-s3")).status is StepStatus.UNDONE
-        assert await lab.host("s3").run(OVERRIDE) == ""
-        ended = await driven(rig, await rig.proposed())
-        assert ended.plan.procedure == "start"
-        assert ended.outcome is Outcome.RECOVERED
+        await peers_json_heals(rig)
     await formed_with(lab, "first", "last")
