@@ -150,6 +150,17 @@ class Replicas:
             except StoreUnavailable:
                 await asyncio.sleep(0.1)
 
+    def card(self, run: RunId) -> Message | None:
+        """The run's card; None while there is none."""
+        cards = (m for m in self.slack.channel_messages() if m.metadata and m.thread_ts is None)
+        return next((card for card in cards if str(run) in repr(card.metadata)), None)
+
+    def thread(self, run: RunId) -> str:
+        """Everything that stands under the run's card; "" where there is none."""
+        card = self.card(run)
+        replies = self.slack.thread(card.ts) if card is not None else []
+        return "\n".join(self.slack.plain_text(message) for message in replies)
+
 
 @asynccontextmanager
 async def replicas(lab: Lab, *, count: int) -> AsyncIterator[Replicas]:
@@ -242,7 +253,7 @@ class Play:
             if state.outcome is not None:
                 return
             gate = state.waiting_gate
-            card = self.card(run)
+            card = self.bots.card(run)
             if gate is None or card is None or f"{run}|{gate.id}|" not in repr(card.versions[-1].blocks):
                 await asyncio.sleep(0.1)
                 continue
@@ -298,11 +309,6 @@ class Play:
         if approves:
             self.acknowledged(act)
         return act
-
-    def card(self, run: RunId) -> Message | None:
-        """The run's card; None while there is none."""
-        cards = (m for m in self.bots.slack.channel_messages() if m.metadata and m.thread_ts is None)
-        return next((card for card in cards if str(run) in repr(card.metadata)), None)
 
 
 async def _comes_of(act: Act, look: Callable[[], Awaitable[bool]], what: str) -> bool:
