@@ -91,6 +91,7 @@ async def fleet(lab: Lab, *, count: int) -> AsyncIterator[Fleet]:
             ssh_key=lab.ssh_key,
             known_hosts=lab.known_hosts,
             servers={host.name: host.address for host in lab.servers},
+            clients={host.name: host.address for host in lab.hosts if not host.server},
             cluster=cluster,
         )
         made = Fleet(slack, settings, cluster=cluster)

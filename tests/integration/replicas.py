@@ -64,6 +64,8 @@ class Story:
     """Raises where the cluster is not what it should be in the end."""
     old: bool = False
     """Whether it needs a Consul below 0.7."""
+    covers: tuple[str, ...] = ()
+    """How the steps begin for whose sake it is told."""
 
 
 @dataclass(frozen=True, slots=True)

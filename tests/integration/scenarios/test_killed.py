@@ -26,7 +26,14 @@ from tests.integration.replicas import (
     running,
     takeovers,
 )
-from tests.integration.scenarios.killed_stories import PEERS_JSON, READMIT, STAGED, three_vote_with_the_key
+from tests.integration.scenarios.killed_stories import (
+    PEERS_JSON,
+    PEERS_JSON_AND_NEW,
+    READMIT,
+    STAGED,
+    STAGED_WITH_A_CLIENT,
+    three_vote_with_the_key,
+)
 
 TAKE_OVER_S = 2 * LEASE_TTL_S
 """After the lease has run out: the next look (1 s) and asking the hosts for their epoch, and much slack for both."""
@@ -145,17 +152,20 @@ async def test_a_rolling_deploy_finishes_the_step_and_loses_no_click(lab: Lab) -
 
 @pytest.mark.soak
 @pytest.mark.parametrize("strike", [kill_within(), kill_between()], ids=["within", "between"])
-@pytest.mark.parametrize("story", [PEERS_JSON, STAGED], ids=lambda story: str(story.name))
+@pytest.mark.parametrize(
+    "story", [PEERS_JSON, PEERS_JSON_AND_NEW, STAGED, STAGED_WITH_A_CLIENT], ids=lambda story: str(story.name)
+)
 async def test_killed_at_every_step_a_run_still_does_each_thing_once(
     lab: Lab, request: pytest.FixtureRequest, story: Story, strike: Strike
 ) -> None:
     """One bot, killed within (or right after) every single step of the plan; a new process finishes each time."""
     await story.break_it(lab, request.getfixturevalue("old_consul") if story.old else None)
-    before, ran = await counted(lab.servers), await running(lab.servers)
+    before, ran = await counted(lab.hosts), await running(lab.hosts)
     async with replicas(lab, count=1) as bots:
         play = Play(bots, strike)
-        _, ended = await play.run(story.command, timeout_s=3600)
+        run, ended = await play.run(story.command, timeout_s=3600)
         assert ended.outcome is Outcome.RECOVERED
+        assert_taken_over_in_time(await bots.events(run))
         await story.heals(lab)
     done = {
         step.id
@@ -164,4 +174,5 @@ async def test_killed_at_every_step_a_run_still_does_each_thing_once(
     }
     # The last one's end is the run's end: there is nobody left to kill.
     assert done - play.hit <= {ended.plan.steps[-1].id}
-    assert (await counted(lab.servers)).since(before) == planned([ended], ran=ran)
+    assert {step for step in story.covers if not any(each.startswith(step) for each in play.hit)} == set()
+    assert (await counted(lab.hosts)).since(before) == planned([ended], ran=ran)
