@@ -13,7 +13,7 @@ from lab.breakage import stop_one
 from lab.datacentre import Lab
 from lab.fleet import fleet
 
-TIMES = 30
+TIMES = 100
 REPLICAS = (1, 3)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
@@ -34,7 +35,7 @@ from bot.thread import (
 )
 from bot.wording import Phase, phase
 from recovery.errors import RecoveryError
-from recovery.journal import Event, RunState, fold
+from recovery.journal import Event, LeaseTaken, RunState, fold
 from recovery.model import ClusterName, RunId
 from recovery.ports import Clock, RunStore
 from recovery.service import RunView
@@ -91,6 +92,8 @@ class _Track:
         """Whether this process claimed the card, or has found it gone."""
         self.claims: set[str] = set()
         """The posts that this process has claimed."""
+        self.told_at_most = sys.maxsize
+        """How many events the thread can have told, where the store was put back to an older state since."""
         self.over_since_s: float | None = None
         self.note = ""
         """What is to be told that the journal cannot say; nothing more comes after it."""
@@ -135,9 +138,11 @@ class SlackNotifier:
         """Note what is newest; never waits for Slack, never raises."""
         known = run in self._tracks
         track = self._track(RunView(cluster, run, state, tuple(events)))
-        if known and state.length >= track.view.state.length:
+        if known and _not_older(state, track.view.state):
             if question(state) != question(track.view.state) or state.outcome is not None:
                 track.urgent.set()
+            if state.length < track.view.state.length:
+                track.told_at_most = state.length - len(events)
             track.view = RunView(cluster, run, state, track.view.events)
         track.news.set()
 
@@ -314,8 +319,15 @@ class SlackNotifier:
         except RecoveryError as error:
             log.info("the journal cannot be read for the card", run=known.run, problem=str(error))
             return known
-        if len(events) >= known.state.length:
-            track.view = RunView(known.cluster, known.run, fold(events), events)
+        state = fold(events) if events else known.state
+        if events and _not_older(state, known.state):
+            if state.length < known.state.length:
+                track.told_at_most = _gone_on_at(events, known.state.epoch)
+            track.view = RunView(known.cluster, known.run, state, events)
+        if track.card is not None and track.told_at_most < track.card.told:
+            # The card is where it was, also for an old dump of the store; the thread tells what came after it.
+            await self._keep(track, msgspec.structs.replace(track.card, told=track.told_at_most))
+        track.told_at_most = sys.maxsize
         return track.view
 
     async def _show_card(self, track: _Track, view: RunView) -> Card:
@@ -441,3 +453,14 @@ class SlackNotifier:
         except RecoveryError as error:
             log.warning("where the card is could not be kept", run=track.view.run, problem=str(error))
         return card
+
+
+def _gone_on_at(events: Sequence[Event], epoch: int) -> int:
+    """How many events stand before the first one of a driver above this epoch."""
+    above = (n for n, event in enumerate(events) if isinstance(event, LeaseTaken) and event.epoch > epoch)
+    return next(above, len(events))
+
+
+def _not_older(state: RunState, known: RunState) -> bool:
+    """A higher epoch is newer, however short: a driver went on from an old dump of the store."""
+    return (state.epoch, state.length) >= (known.epoch, known.length)

@@ -18,6 +18,7 @@ class BotProcess:
         self._settings = settings
         self._log = log
         self._process: asyncio.subprocess.Process | None = None
+        self.was_killed = False
 
     @property
     def pid(self) -> int:
@@ -30,6 +31,20 @@ class BotProcess:
     def log_text(self) -> str:
         """Everything it has logged so far."""
         return self._log.read_text(encoding="utf-8") if self._log.exists() else ""
+
+    def tcp_ports(self) -> frozenset[int]:
+        """The local ports of its TCP connections over IPv4; none when it does not run."""
+        if self._process is None:
+            return frozenset()
+        process = Path(f"/proc/{self.pid}")
+        try:
+            mine = {_target(file) for file in (process / "fd").iterdir()}
+            table = (process / "net/tcp").read_text(encoding="ascii").splitlines()[1:]
+        except OSError:
+            return frozenset()
+        # proc(5): local_address is the second column, the inode the tenth.
+        rows = [line.split() for line in table]
+        return frozenset(int(row[1].rpartition(":")[2], 16) for row in rows if f"socket:[{row[9]}]" in mine)
 
     async def start(self) -> None:
         """Start it; it is ready when its sockets are connected, which the local Slack can tell."""
@@ -58,6 +73,7 @@ class BotProcess:
 
     async def kill(self) -> None:
         """SIGKILL: it gets no chance to say goodbye."""
+        self.was_killed = True
         await self._end(signal.SIGKILL)
 
     async def _end(self, how: signal.Signals) -> int:
@@ -73,3 +89,10 @@ class BotProcess:
             process.kill()
             await process.wait()
             raise LabError("the bot did not end within 30 s after SIGTERM") from None
+
+
+def _target(link: Path) -> str:
+    try:
+        return str(link.readlink())
+    except OSError:
+        return ""

@@ -42,6 +42,11 @@ class Fleet:
         """The living process that leases know by this name."""
         return next((bot for bot in self.bots if owner and owner in _owners(bot)), None)
 
+    def sockets_of(self, bot: BotProcess) -> frozenset[int]:
+        """The numbers of the sockets that this process has open to the local Slack."""
+        ports = bot.tcp_ports()
+        return frozenset(number for number, port in self.slack.sockets.client_ports.items() if port in ports)
+
     async def kill(self, bot: BotProcess) -> None:
         """SIGKILL it, and start another one in its place."""
         self.bots.remove(bot)
@@ -54,6 +59,11 @@ class Fleet:
         self.bots.remove(bot)
         await self.start_one()
         return await bot.stop()
+
+    def logs(self) -> str:
+        """What all of them have logged, those too that are gone."""
+        paths = [self.settings.parent / f"bot-{number}.log" for number in range(1, self._made + 1)]
+        return "".join(path.read_text(encoding="utf-8") for path in paths)
 
     async def close(self) -> None:
         """Stop all."""
@@ -81,6 +91,7 @@ async def fleet(lab: Lab, *, count: int) -> AsyncIterator[Fleet]:
             ssh_key=lab.ssh_key,
             known_hosts=lab.known_hosts,
             servers={host.name: host.address for host in lab.servers},
+            clients={host.name: host.address for host in lab.hosts if not host.server},
             cluster=cluster,
         )
         made = Fleet(slack, settings, cluster=cluster)

@@ -40,6 +40,7 @@ class _Link:
     number: int
     ws: web.WebSocketResponse
     request: web.Request
+    client_port: int
     silent: bool = False
 
 
@@ -57,6 +58,7 @@ class SocketHub:
         self._links: list[_Link] = []
         self._opened = 0
         self._refusals = 0
+        self._preferred: frozenset[int] = frozenset()
         self._acks: dict[str, asyncio.Future[Json | None]] = {}
         self.late_acks: list[str] = []
 
@@ -69,6 +71,15 @@ class SocketHub:
     def opened(self) -> int:
         """How many sockets were ever opened."""
         return self._opened
+
+    @property
+    def client_ports(self) -> dict[int, int]:
+        """The TCP port at the client's end of each open socket, by the socket's number."""
+        return {link.number: link.client_port for link in self._links}
+
+    def prefer(self, numbers: frozenset[int]) -> None:
+        """Send payloads to one of these sockets as long as any of them is open, else to any."""
+        self._preferred = numbers
 
     def new_ticket(self) -> str:
         """A ticket for one handshake."""
@@ -123,7 +134,8 @@ class SocketHub:
             await ws.close()
             return ws
         self._opened += 1
-        link = _Link(number=self._opened, ws=ws, request=request)
+        peer = request.transport.get_extra_info("peername") if request.transport is not None else None
+        link = _Link(number=self._opened, ws=ws, request=request, client_port=peer[1] if peer else 0)
         self._links.append(link)
         try:
             await ws.send_json(
@@ -162,7 +174,8 @@ class SocketHub:
             envelope |= {"retry_attempt": retry, "retry_reason": "timeout"}
         if not self._links:
             return Receipt(acked=False, ms=0.0, socket=None, response=None)
-        link = self._random.choice(self._links)
+        preferred = [link for link in self._links if link.number in self._preferred]
+        link = self._random.choice(preferred or self._links)
         ack: asyncio.Future[Json | None] = asyncio.get_running_loop().create_future()
         self._acks[envelope_id] = ack
         began = time.monotonic()

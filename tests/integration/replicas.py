@@ -7,24 +7,33 @@ alike. Who judges believes no bot: starts and stops of each agent are counted in
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from bot.wiring import Core, open_core
 from config.settings import load_settings
+from lab.bot_process import BotProcess
 from lab.datacentre import Lab
 from lab.fleet import Fleet, fleet
 from lab.host import Host
 from lab.slack import LocalSlack, Message
+from lab.slack.records import Delivery
+from recovery.errors import StoreUnavailable
 from recovery.journal import (
+    AbortChosen,
+    Approved,
     Event,
+    Gate,
     HandedOver,
     LeaseTaken,
+    Proposed,
+    RetryChosen,
     RunState,
     StepNotNeeded,
     StepStatus,
@@ -35,8 +44,8 @@ from recovery.model import ClusterName, RunId
 from recovery.plan import FenceAgent, StartAgent, StepId, StopAgent
 
 LOOK_EVERY_S = 0.01
-CLICK_AGAIN_S = 3.0
-"""A click that was acked by a process which died before it was recorded: people click again."""
+COUNTS_WITHIN_S = 30.0
+"""An act that was acknowledged has led to something by then, or it was lost."""
 
 # systemd.journal-fields(7) and sd-messages.h: SD_MESSAGE_UNIT_STOPPING.
 _STOPPING = "de5b426a63be47a7b6ac3eaac82e2f6f"
@@ -55,6 +64,8 @@ class Story:
     """Raises where the cluster is not what it should be in the end."""
     old: bool = False
     """Whether it needs a Consul below 0.7."""
+    covers: tuple[str, ...] = ()
+    """How the steps begin for whose sake it is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +145,23 @@ class Replicas:
         return ClusterName(self.fleet.cluster)
 
     async def events(self, run: RunId) -> tuple[Event, ...]:
-        """The run's journal."""
-        return await self.core.store.events(self.cluster, run)
+        """The run's journal, as somebody reads it who looks again while Redis does not answer."""
+        while True:
+            try:
+                return await self.core.store.events(self.cluster, run)
+            except StoreUnavailable:
+                await asyncio.sleep(0.1)
+
+    def card(self, run: RunId) -> Message | None:
+        """The run's card; None while there is none."""
+        cards = (m for m in self.slack.channel_messages() if m.metadata and m.thread_ts is None)
+        return next((card for card in cards if str(run) in repr(card.metadata)), None)
+
+    def thread(self, run: RunId) -> str:
+        """Everything that stands under the run's card; "" where there is none."""
+        card = self.card(run)
+        replies = self.slack.thread(card.ts) if card is not None else []
+        return "\n".join(self.slack.plain_text(message) for message in replies)
 
 
 @asynccontextmanager
@@ -151,42 +177,67 @@ async def replicas(lab: Lab, *, count: int) -> AsyncIterator[Replicas]:
 Strike = Callable[["Play", tuple[Event, ...], RunState], Awaitable[None]]
 
 
+@dataclass(frozen=True, slots=True)
+class Act:
+    """One thing that a person typed or pressed, and the process that acknowledged it to Slack."""
+
+    who: str
+    bot: BotProcess
+    approves: bool
+    """Whether an approval must come of it: not the press that only opens a form."""
+
+
 @dataclass
 class Play:
-    """One run, from the command to its end, with something happening to it on the way."""
+    """One run, from the command to its end, with something happening to it on the way.
+
+    Each act goes to the process that had the fewest so far. It is repeated only where nobody acknowledged it, or
+    where the process that did was killed: everything else must count, and what comes to nothing fails the play.
+    """
 
     bots: Replicas
     strike: Strike
     """Called with the new events and the run as it stands, as soon as they are in the journal."""
+    serves: Callable[[RunState], BotProcess | None] = lambda _: None
+    """Who is sent an approval, where it is not the next one's turn."""
+    acknowledged: Callable[[Act], None] = lambda _: None
+    """Called as soon as an approval is acknowledged."""
     hit: set[StepId] = field(default_factory=set)
     """The steps that were under way, or had just ended, when a process was killed."""
+    acts: list[Act] = field(default_factory=list)
+    """What was acknowledged, oldest first."""
 
     async def run(self, command: str, *, timeout_s: float) -> tuple[RunId, RunState]:
         """Alice types it, bob approves whatever is asked; the run and its end."""
         typed = f"/consul {command.format(cluster=self.bots.cluster)}"
-        await self._until_acked(lambda: self.bots.slack.slash(typed, user="alice"))
+        while await self._act("alice", lambda: self.bots.slack.slash(typed, user="alice")) is None:
+            await asyncio.sleep(0.5)
         store, cluster = self.bots.core.store, self.bots.cluster
         async with asyncio.timeout(timeout_s):
             while (run := await store.active(cluster)) is None:
                 await asyncio.sleep(0.1)
             bob = asyncio.create_task(self._bob(run))
+            watching = asyncio.create_task(self._watch(run))
             try:
-                state = await self._watch(run)
+                done, _ = await asyncio.wait({bob, watching}, return_when=asyncio.FIRST_COMPLETED)
+                if bob in done:
+                    await bob
+                state = await watching
             except asyncio.CancelledError:
                 told = [repr(event)[:300] for event in (await store.events(cluster, run))[1:]]
                 raise AssertionError(
                     f"the run did not end within {timeout_s:.0f} s:\n" + "\n".join(told[-25:])
                 ) from None
             finally:
-                bob.cancel()
-                await asyncio.gather(bob, return_exceptions=True)
+                for task in (bob, watching):
+                    task.cancel()
+                await asyncio.gather(bob, watching, return_exceptions=True)
         return run, state
 
     async def _watch(self, run: RunId) -> RunState:
-        store, cluster = self.bots.core.store, self.bots.cluster
         seen = 0
         while True:
-            events = await store.events(cluster, run)
+            events = await self.bots.events(run)
             state = fold(events)
             if len(events) > seen:
                 new, seen = events[seen:], len(events)
@@ -198,36 +249,83 @@ class Play:
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def _bob(self, run: RunId) -> None:
-        """Approve each gate as soon as its button is there; again, if nothing came of it."""
-        slack, store, cluster = self.bots.slack, self.bots.core.store, self.bots.cluster
+        """Approve each gate as soon as its button is there."""
         while True:
-            state = fold(await store.events(cluster, run))
+            state = fold(await self.bots.events(run))
+            if state.outcome is not None:
+                return
             gate = state.waiting_gate
-            card = self.card(run)
+            card = self.bots.card(run)
             if gate is None or card is None or f"{run}|{gate.id}|" not in repr(card.versions[-1].blocks):
                 await asyncio.sleep(0.1)
                 continue
-            before = len(state.approvals)
-            if gate.typed:
-                await slack.click(card, "run_approve_typed", user="bob")
-                with contextlib.suppress(TimeoutError):
-                    modal = (await slack.wait(lambda: slack.modals("bob"), timeout_s=5))[-1]
-                    await slack.submit(modal, {f"type:{name}": str(name) for name in gate.typed}, user="bob")
-            else:
-                await slack.click(card, "run_approve", user="bob")
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CLICK_AGAIN_S):
-                    while len(fold(await store.events(cluster, run)).approvals) == before:
-                        await asyncio.sleep(0.1)
+            await self._approve(run, state, gate, card)
 
-    def card(self, run: RunId) -> Message | None:
-        """The run's card; None while there is none."""
-        cards = (m for m in self.bots.slack.channel_messages() if m.metadata and m.thread_ts is None)
-        return next((card for card in cards if str(run) in repr(card.metadata)), None)
+    async def _approve(self, run: RunId, state: RunState, gate: Gate, card: Message) -> None:
+        slack, before, to = self.bots.slack, len(state.approvals), self.serves(state)
+        button = "run_approve_typed" if gate.typed else "run_approve"
+        press = partial(slack.click, card, button, user="bob")
+        act = await self._act("bob", press, to=to, approves=not gate.typed)
 
-    async def _until_acked(self, deliver: Callable[[], Awaitable[object]]) -> None:
-        while not getattr(await deliver(), "acked", False):
-            await asyncio.sleep(0.5)
+        async def a_form() -> bool:
+            return bool(slack.modals("bob"))
+
+        async def an_approval() -> bool:
+            return len(fold(await self.bots.events(run)).approvals) > before
+
+        if gate.typed and act is not None:
+            if not await _comes_of(act, a_form, "a form"):
+                return
+            names = {f"type:{name}": str(name) for name in gate.typed}
+            submit = partial(slack.submit, slack.modals("bob")[-1], names, user="bob")
+            act = await self._act("bob", submit, to=to, approves=True)
+        if act is not None:
+            await _comes_of(act, an_approval, "an approval")
+
+    async def _act(
+        self,
+        who: str,
+        deliver: Callable[[], Awaitable[Delivery]],
+        *,
+        to: BotProcess | None = None,
+        approves: bool = False,
+    ) -> Act | None:
+        """Send it to one process (Slack takes another one, should that have no socket); None where nobody acked."""
+        fleet = self.bots.fleet
+        sockets = {bot: fleet.sockets_of(bot) for bot in fleet.bots}
+        served = Counter(act.bot for act in self.acts)
+        there = [bot for bot in fleet.bots if sockets[bot]]
+        chosen = to or min(there, key=lambda bot: served[bot], default=None)
+        if chosen is not None:
+            fleet.slack.sockets.prefer(sockets.get(chosen, frozenset()))
+        delivery = await deliver()
+        if not delivery.acked:
+            return None
+        # Who has connected meanwhile may have been given it.
+        now = {bot: fleet.sockets_of(bot) for bot in fleet.bots}
+        by = next(
+            bot for each in (sockets, now) for bot, numbers in each.items() if delivery.socket in numbers
+        )
+        act = Act(who, by, approves)
+        self.acts.append(act)
+        if approves:
+            self.acknowledged(act)
+        return act
+
+
+async def _comes_of(act: Act, look: Callable[[], Awaitable[bool]], what: str) -> bool:
+    """Wait for what an acknowledged act must lead to; False where its process was killed with it."""
+    deadline_s = time.monotonic() + COUNTS_WITHIN_S
+    while True:
+        killed = act.bot.was_killed
+        if await look():
+            return True
+        if killed:
+            return False
+        assert time.monotonic() < deadline_s, (
+            f"Slack was told that a press of {act.who} was taken, and {what} did not come of it"
+        )
+        await asyncio.sleep(0.1)
 
 
 def _why(state: RunState) -> str:
@@ -289,6 +387,18 @@ def both(*strikes: Strike) -> Strike:
 def takeovers(events: tuple[Event, ...]) -> list[LeaseTaken]:
     """The times when a driver took over from one that fell silent."""
     return [event for event in events if isinstance(event, LeaseTaken) and event.took_over_from]
+
+
+def lease_gaps_s(events: tuple[Event, ...]) -> list[float]:
+    """For each of them, the seconds since the last word of the driver that fell silent."""
+    gaps_s: list[float] = []
+    spoke_s = 0.0
+    for event in events:
+        if isinstance(event, LeaseTaken) and event.took_over_from:
+            gaps_s.append(event.at_s - spoke_s)
+        if not isinstance(event, Proposed | Approved | RetryChosen | AbortChosen):
+            spoke_s = event.at_s
+    return gaps_s
 
 
 def hand_overs(events: tuple[Event, ...]) -> list[HandedOver]:

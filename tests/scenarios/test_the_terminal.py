@@ -17,15 +17,15 @@ from bot.follow import RunLost
 from bot.terminal import FAILED, OK, UNSEEN, NoActiveRun, NotAllowed, Terminal, WrongUsage
 from bot.wiring import Core, MachineClock
 from config.values import ApprovalSettings, ClusterSettings, HttpSettings, Secret, Settings, SlackSettings
-from recovery.errors import StoreUnavailable
-from recovery.journal import AssumptionsFailed, Event
+from recovery.errors import HostRefused, StoreUnavailable
+from recovery.journal import AssumptionsFailed, Event, Outcome, RetryChosen
 from recovery.model import ClusterSpec, Person, RunId, ServerName, ServerSpec
-from recovery.plan import Action, StopAgent
+from recovery.plan import Action, StartAgent, StopAgent
 from recovery.policy import ApprovalPolicy
 from recovery.ports import ActKey, Lease
 from recovery.procedures.slips import UnknownMethod, UnknownServer
 from recovery.service import RecoveryService
-from tests.fakes.fake_world import FakeServer, FakeWorld, majority_replaced, three_servers
+from tests.fakes.fake_world import FakeServer, FakeWorld, majority_replaced, one_fenced, three_servers
 from tests.fakes.memory_store import MemoryStore
 from tests.fakes.slack_bot import DC1, rules
 
@@ -398,3 +398,70 @@ async def test_after_a_void_run_the_terminal_says_what_comes_next(safe: bool) ->
         else "No new plan is safe as things are"
     )
     assert said in desk.out.getvalue()
+
+
+async def approved(desk: Desk) -> None:
+    """Bob approves what is asked next, at a terminal of his own."""
+    async with asyncio.timeout(10):
+        while (view := await desk.service.active(DC1)) is None or (gate := view.state.waiting_gate) is None:
+            await asyncio.sleep(0.02)
+    names = [str(name) for name in gate.typed]
+    await desk.at("bob").approve(view.run, yes=True, digest=view.state.digest[:6], typed=names)
+
+
+async def test_a_run_is_aborted_before_the_irreversible_part() -> None:
+    """Bob aborts what alice's terminal drives: nothing more is done, both are told what was and how to go on."""
+    desk = Desk(majority_replaced())
+    lost = ("s2", "s3")
+    driving = asyncio.create_task(desk.at("alice").recover(None, method=None, lost=lost))
+    await approved(desk)
+    await desk.until(lambda: "The next step is ⚠️ IRREVERSIBLE" in desk.out.getvalue())
+    done = len(desk.world.performed)
+    before = len(desk.out.getvalue())
+    await desk.at("bob").abort(None)
+    told = desk.out.getvalue()[before:]
+    assert "aborted by bob" in told
+    assert "systemctl start" in told, "how to go on by hand"
+    assert await driving == FAILED
+    state = (await desk.service.find(RunId("r1"))).state
+    assert (state.outcome, state.aborted_by) == (Outcome.ABORTED, "bob")
+    assert len(desk.world.performed) == done
+    assert desk.world.servers[ServerName("s1")].peers_json is None
+    assert await desk.store.active(DC1) is None
+
+
+async def test_a_failed_step_is_tried_again(desk: Desk) -> None:
+    """The start of s2 was refused once; bob's retry is all that is needed, and each server is started once."""
+    refusals = [HostRefused("198.51.100.12: no room. Nothing was changed by this step (start).")]
+
+    def refuse(action: Action, key: ActKey) -> None:
+        del key
+        if refusals and isinstance(action, StartAgent) and action.server == "s2":
+            raise refusals.pop()
+
+    desk.world.before_act = refuse
+    driving = asyncio.create_task(desk.at("alice").recover(None, method=None, lost=()))
+    await approved(desk)
+    await desk.until(lambda: "no room" in desk.out.getvalue())
+    assert not driving.done()
+    assert await desk.at("bob").retry(None) == OK
+    assert await driving == OK
+    assert [a.server for a, _ in desk.world.performed if isinstance(a, StartAgent)].count(
+        ServerName("s2")
+    ) == 1
+    assert [e.by for e in await desk.store.events(DC1, RunId("r1")) if isinstance(e, RetryChosen)] == ["bob"]
+
+
+async def test_a_fenced_server_is_taken_back() -> None:
+    """Alice readmits s3 at her terminal, bob approves at his: it comes back without its old log, as a voter."""
+    desk = Desk(one_fenced())
+    s3 = desk.world.servers[ServerName("s3")]
+    driving = asyncio.create_task(desk.at("alice").readmit(None, server="s3"))
+    while not driving.done():
+        if (await desk.service.active(DC1)) is not None:
+            await approved(desk)
+        await asyncio.sleep(0.02)
+    assert await driving == OK
+    assert (s3.fenced_by, s3.running) == ("", True)
+    assert s3.node_id in {peer.id for peer in desk.world.servers[ServerName("s1")].voters}
+    assert s3.keys == desk.world.servers[ServerName("s1")].keys

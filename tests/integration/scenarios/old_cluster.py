@@ -58,9 +58,9 @@ async def leave_one_after_the_other(lab: Lab) -> None:
     await leave_stopped(lab)
 
 
-async def left_one_after_the_other(lab: Lab, old_consul: Path) -> None:
-    """Three servers that have left so, and stay stopped."""
-    await lab.up(servers=3, consul=old_consul)
+async def left_one_after_the_other(lab: Lab, old_consul: Path, *, clients: int = 0) -> None:
+    """Three servers that have left so, and stay stopped; client agents go on running."""
+    await lab.up(servers=3, clients=clients, consul=old_consul)
     await leave_one_after_the_other(lab)
 
 

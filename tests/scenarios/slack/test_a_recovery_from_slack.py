@@ -165,3 +165,26 @@ async def test_a_plan_that_no_longer_fits_is_void_and_points_to_the_new_one(slac
         await slack.wait(lambda: "bot-1-r2" in slack.plain_text(card), timeout_s=10)
         new = await bot.wait_card("bot-1-r2 of dc1: waiting for approval")
         assert new is not card
+
+
+async def test_after_an_old_dump_of_the_store_the_card_asks_who_must_confirm(slack: LocalSlack) -> None:
+    """The journal is shorter than what was shown: the same process shows it all the same, and the thread goes on."""
+    async with running_bot(slack, servers=majority_replaced()) as bot:
+        await slack.slash("/consul recover dc1 --lost s2,s3", user="alice")
+        card = await bot.wait_card("waiting for approval")
+        await slack.wait(lambda: slack.mentions("bob"))
+        dump = bot.store.dump()
+        await slack.click(card, "run_approve", user="bob")
+        await bot.wait_card("second approval")
+        bot.store.restore(dump)
+        assert await bot.wait_card("BEHIND THE HOSTS") is card
+        await slack.click(card, "run_retry", user="bob")
+        await bot.wait_card("waiting for approval")
+        await slack.click(card, "run_approve", user="bob")
+        await bot.wait_card("second approval")
+
+        def thread() -> str:
+            return "\n".join(slack.plain_text(message) for message in slack.thread(card.ts))
+
+        await slack.wait(lambda: thread().count("bob approved “plan”") == 2)
+        assert thread().count("REDIS IS BEHIND THE HOSTS") == 1

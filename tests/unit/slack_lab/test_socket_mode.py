@@ -80,6 +80,19 @@ async def test_each_payload_goes_to_one_socket(slack: LocalSlack, app: AsyncApp,
     slack.assert_clean()
 
 
+async def test_a_test_may_choose_the_socket(slack: LocalSlack, app: AsyncApp, connect: Any) -> None:
+    """While a preferred socket is open everything goes there; once none is, to any other."""
+    acks_all(app)
+    handlers = [await connect(app) for _ in range(3)]
+    await slack.wait_connected(3)
+    assert len(set(slack.sockets.client_ports.values())) == 3
+    slack.sockets.prefer(frozenset({2}))
+    assert {(await slack.slash("/consul status")).socket for _ in range(10)} == {2}
+    await handlers[1].close_async()
+    await slack.wait(lambda: slack.sockets.count == 2)
+    assert (await slack.slash("/consul status")).socket in {1, 3}
+
+
 async def test_a_payload_can_come_twice(slack: LocalSlack, app: AsyncApp, connect: Any) -> None:
     """A duplicate delivery reaches the app twice with the same trigger_id, the second marked as a retry."""
     bodies = acks_all(app)
