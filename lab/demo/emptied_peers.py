@@ -44,7 +44,7 @@ async def disaster(stage: Stage) -> None:
     await _put(stage.lab.host("s3"), LAST)
     stage.say(f"Written when s1 had left, so s1 does not have it: {LAST}")
     await leave_stopped(stage.lab)
-    await asyncio.gather(*(host.run("systemctl --no-block start consul") for host in stage.lab.servers))
+    await asyncio.gather(*(_start(stage, host) for host in stage.lab.servers))
     for host in stage.lab.servers:
         content = (await host.run("cat /var/lib/consul/raft/peers.json")).strip()
         stage.show(f"   {host.name}: raft/peers.json holds {content}")
@@ -61,11 +61,11 @@ async def play(stage: Stage) -> None:
         await stage.photograph("plan", "waiting for approval", "Staged bootstrap")
         stage.press("bob", "Approve")
         await stage.slack.click(plan, "run_approve", user="bob")
-        await stage.photograph_live()
         gate = await stage.expect("waiting for the second approval", timeout_s=120)
         await stage.photograph("second-gate", "waiting for the second approval", "asked for by")
         stage.press("bob", "Approve")
         await stage.slack.click(gate, "run_approve", user="bob")
+        await stage.photograph_live()
         await stage.expect(": done", timeout_s=240)
         await stage.photograph("done", ": done")
         took_s = time.monotonic() - began_s
@@ -94,6 +94,16 @@ async def _summary(stage: Stage, sampler: LeaderSampler, took_s: float) -> None:
         f"DONE: leader back, all three are peers, both keys are on each, and never two leaders in "
         f"{len(sampler.samples)} samples. First approval to the end: {took_s:.0f} s."
     )
+
+
+async def _start(stage: Stage, host: Host) -> None:
+    """Start an agent and wait until it answers."""
+    await host.run("systemctl --no-block start consul")
+    deadline_s = time.monotonic() + 60.0
+    while await stage.lab.cluster.ask(host, "/v1/agent/self") is None:
+        if time.monotonic() > deadline_s:
+            raise LabError(f"the agent of {host.name} did not answer within 60 s after its start")
+        await asyncio.sleep(0.1)
 
 
 async def _put(host: Host, key: str) -> None:

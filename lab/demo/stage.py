@@ -120,7 +120,7 @@ class Stage:
         await photograph(page, *words, name=name, folder=self._pictures)
 
     async def photograph_live(self) -> None:
-        """Take a picture of the live card, once something on it is done."""
+        """Take a picture of the live card: behind the last approval it is live for longest."""
         if self._pictures is not None:
             await self.expect(": running", "✅", timeout_s=60)
             await self.photograph("live", ": running")
