@@ -122,7 +122,7 @@ async def test_a_rolling_deploy_finishes_the_step_and_loses_no_click(lab: Lab) -
             del play
             if any(isinstance(event, GateOpened) for event in events):
                 # Slack takes its time to say who bob is: his click is under way while its process is being stopped.
-                bots.slack.fail("users.info", delay_s=1.5)
+                bots.slack.fail("users.info", delay_s=1.0)
             if state.step_state(StepId("start-s2")).status is StepStatus.DOING and len(deploys) == 1:
                 driver = bots.fleet.driver(state.owner)
                 if driver is not None:
@@ -165,7 +165,8 @@ async def test_killed_at_every_step_a_run_still_does_each_thing_once(
         play = Play(bots, strike)
         run, ended = await play.run(story.command, timeout_s=3600)
         assert ended.outcome is Outcome.RECOVERED
-        assert_taken_over_in_time(await bots.events(run))
+        # There is one process: how soon the next one takes over is how soon it is up. Never before the lease ran out.
+        assert min(lease_gaps_s(await bots.events(run))) >= LEASE_TTL_S - 0.1
         await story.heals(lab)
     done = {
         step.id
