@@ -130,6 +130,7 @@ def survey(observation: ClusterObservation, lost: Iterable[ServerName] = ()) -> 
     peers = tuple(p for p in (believed_peers(reference) if reference is not None else ()) if p.voter)
     # Raft's own order is arbitrary; people compare two messages by the names.
     voters = tuple(sorted((_sight(peer, observation) for peer in peers), key=lambda voter: voter.name))
+    # By address too: below 0.7.3 there are no node ids, and below protocol 3 no peer set names them.
     others = tuple(
         s.name for s in servers if s.reached and not any(_carries(s, peer, observation) for peer in peers)
     )

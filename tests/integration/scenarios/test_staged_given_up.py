@@ -99,6 +99,7 @@ async def test_given_up_after_each_stage(lab: Lab, old_consul: Path) -> None:
         view = await aborted(rig, "stop-leader-s3")
         assert status(view, "override-off-s3") is StepStatus.DONE
         await healed(rig, "start")
+        assert isinstance(await rig.propose(), NothingToDo)
     await formed_with(lab, "first", "last")
 
 

@@ -9,7 +9,14 @@ import pytest
 from recovery.adapters import answers
 from recovery.adapters.journal_lines import telling
 from recovery.boltfile import drive
-from recovery.diagnosis import ElectionInProgress, NeverBootstrapped, PeersEmptied, ServersStopped, diagnose
+from recovery.diagnosis import (
+    ElectionInProgress,
+    Healthy,
+    NeverBootstrapped,
+    PeersEmptied,
+    ServersStopped,
+    diagnose,
+)
 from recovery.model import AgentView, ClusterObservation, ServerName, ServerObservation, StoredLog
 from recovery.raftentry import LogPosition
 from recovery.raftlog import load_server, reader
@@ -172,6 +179,12 @@ def test_the_captured_logs_say_who_left_last() -> None:
     assert log_of("s1").last == LogPosition(1, 45)
     assert {peer.address for peer in log_of("s2").configuration} == {"198.51.100.13:8300"}
     assert {peer.address for peer in log_of("s3").configuration} == {"198.51.100.13:8300"}
+
+
+def test_a_healthy_cluster_below_0_7_is_healthy() -> None:
+    """There are no node ids: its voters are known by their addresses."""
+    seen = diagnose(cluster(*(captured("0.6.4-healthy", name) for name in ("s1", "s2", "s3"))))
+    assert isinstance(seen, Healthy), seen
 
 
 def test_a_mixed_cluster_that_elects_is_left_alone() -> None:
