@@ -134,6 +134,10 @@ class FakeServer:
     """Leads alone for a moment only."""
     deaf_starts: int = 0
     """For so many starts it hears nobody: no leader, no peer."""
+    unlisted_starts: int = 0
+    """For so many starts it hears of the leader, and the leader does not make it a peer."""
+    damaged: bool = False
+    """Its log cannot be read, by nobody: an agent that is started ends at once."""
 
     @property
     def old(self) -> bool:
@@ -165,6 +169,7 @@ class FakeWorld:
         self.cluster = cluster
         self.clients = {client.name: client for client in clients}
         self.servers = {server.name: server for server in servers}
+        self.agents = {**self.servers, **self.clients}
         _refuse_impossible(self.servers.values())
         leading = self.leader()
         self._led_by = leading.name if leading is not None else None
@@ -231,18 +236,23 @@ class FakeWorld:
         newcomers = tuple(
             server.me
             for server in self.servers.values()
-            if server.running and server.hears and server.raft_id not in ids and server not in others
+            if server.running
+            and server.hears
+            and not server.unlisted_starts
+            and server.raft_id not in ids
+            and server not in others
         )
         if leader.old and leader.raft_id not in ids:
             newcomers = (leader.me, *(peer for peer in newcomers if peer != leader.me))
         leader.voters = (*leader.voters, *newcomers)
+        listed = {peer.id for peer in leader.voters}
         for server in self.servers.values():
-            if server.running and server.hears and server not in others:
+            if server.running and server.hears and server not in others and server.raft_id in listed:
                 server.voters, server.last, server.keys = leader.voters, leader.last, leader.keys
                 server.log_voters, server.replayed = leader.voters, True
 
     def _start(self, server: FakeServer) -> None:
-        if server.running:
+        if server.running or server.damaged:
             return
         if server.peers_json is not None:
             if server.peers_info:
@@ -261,6 +271,7 @@ class FakeWorld:
     def _stop(self, server: FakeServer) -> None:
         server.stops += server.running
         server.deaf_starts = max(0, server.deaf_starts - server.running)
+        server.unlisted_starts = max(0, server.unlisted_starts - server.running)
         server.running, server.took, server.leads = False, 0, False
         if server.name == self._led_by:
             self._led_by = None
@@ -320,6 +331,11 @@ class FakeWorld:
             term=server.last.term if server.last else 0,
             configuration=server.log_voters if server.old else server.voters,
         )
+        if server.damaged:
+            problem = "raft.db: a page's checksum is wrong"
+            return ServerObservation(
+                name=server.name, address=server.address, host=host, stored_problem=problem
+            )
         if not server.running:
             return ServerObservation(name=server.name, address=server.address, host=host, stored=stored)
         return ServerObservation(
@@ -332,7 +348,11 @@ class FakeWorld:
 
     def _agent(self, server: FakeServer) -> AgentView:
         leader = self.leader()
-        knows = leader is not None and server.hears and server.raft_id in {p.id for p in leader.voters}
+        knows = (
+            leader is not None
+            and server.hears
+            and (server.raft_id in {p.id for p in leader.voters} or server.unlisted_starts > 0)
+        )
         stale = knows or (server.last is not None and not server.restarted)
         last = server.last or LogPosition(term=0, index=0)
         return AgentView(
@@ -444,7 +464,7 @@ class FakeWorld:
                 assert_never(check)
 
     def _agent_named(self, name: ServerName) -> FakeServer:
-        return self.clients[name] if name in self.clients else self.servers[name]
+        return self.agents[name]
 
     def _members_back(
         self, clients: tuple[ServerName, ...], most: int, names: tuple[ServerName, ...]
@@ -736,6 +756,8 @@ def _refuse_impossible(servers: Iterable[FakeServer]) -> None:
             raise ValueError(f"{server.name}: node ids came with 0.7.3")
         if server.last is None and server.log_voters:
             raise ValueError(f"{server.name}: a blank server has no peer set in its log")
+        if server.damaged and server.running:
+            raise ValueError(f"{server.name}: no agent runs on a log that cannot be read")
         if known.setdefault(server.last, server.keys) != server.keys:
             raise ValueError(f"{server.name}: a log that ends at {server.last} holds other keys elsewhere")
 
@@ -803,6 +825,16 @@ def peers_emptied(*, running: bool = True) -> tuple[FakeServer, ...]:
             took=3 if running else 0,
         )
         for n, (index, peers, keys) in told.items()
+    )
+
+
+def client_agents(count: int) -> tuple[FakeServer, ...]:
+    """c1, c2 and so on, all running: agents without Raft data."""
+    return tuple(
+        FakeServer(
+            name=ServerName(f"c{n}"), address=f"198.51.100.{100 + n}", node_id="", voters=(), last=None
+        )
+        for n in range(1, count + 1)
     )
 
 

@@ -108,11 +108,12 @@ def _left(stage: Stage, state: RunState) -> list[str]:
         ours = any(isinstance(act, OverrideExpect) and act.server == server.name for act, _ in stage.acts)
         if ours and server.override_by and server.reachable and state.outcome is not None:
             problems.append(f"the run ended, and bootstrap_expect is still overridden on {server.name}")
-        problems += [
-            f"{server.name} is {what}, and the journal does not say so"
-            for what, kind in _shown(stage, server)
-            if not _said(steps, kind, server)
-        ]
+    problems += [
+        f"{agent.name} is {what}, and the journal does not say so"
+        for agent in stage.world.agents.values()
+        for what, kind in _shown(stage, agent)
+        if not _said(steps, kind, agent)
+    ]
     return problems
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -87,13 +88,13 @@ class Stage:
         self.world = self.story.world()
         self.store = MemoryStore(monotonic_s=asyncio.get_running_loop().time)
         self.world.in_act = self._in_act
-        self.ran = {server.name for server in self.world.servers.values() if server.running}
+        self.ran = {agent.name for agent in self.world.agents.values() if agent.running}
         """Who ran in the beginning."""
         self.had_keys = any(server.keys for server in self.world.servers.values())
         """Whether there was anything to lose: a cluster that was never bootstrapped holds nothing."""
         peers = {peer for server in self.world.servers.values() for peer in server.voters}
         self._addresses = {
-            name: next(p.address for p in peers if p.id.startswith(name)) for name in self.story.lost
+            name: next(p.address for p in peers if p.id == f"{name}-id") for name in self.story.lost
         }
 
     def service(self, *, world: World, store: RunStore) -> RecoveryService:
@@ -209,9 +210,10 @@ class Stage:
 
     async def _ask_again(self) -> RunId | None:
         """Alice asks anew, in the words that fit what she sees now; None when there is nothing to do."""
-        addresses = tuple(self._addresses[name] for name in self.story.lost)
+        # By name where somebody still tells it, else by address: the refusal says which.
+        words = itertools.product(*((name, self._addresses[name]) for name in self.story.lost))
         refused: list[str] = []
-        for lost, method in ((), None), (self.story.lost, self.story.method), (addresses, self.story.method):
+        for lost, method in ((), None), *((told, self.story.method) for told in words):
             try:
                 answer = await self._ask(lost, method)
             except StoreUnavailable:

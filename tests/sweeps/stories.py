@@ -8,14 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
 
 from recovery.model import ServerName
-from recovery.procedures import found, leftovers, peers_json, readmit, staged, start_stopped
+from recovery.procedures import (
+    found,
+    leftovers,
+    peers_json,
+    peers_json_live,
+    readmit,
+    staged,
+    start_stopped,
+)
 from recovery.raftentry import LogPosition, Peer
 from tests.builders.runs import CLUSTER
 from tests.fakes.fake_world import (
     FakeServer,
     FakeWorld,
+    client_agents,
     majority_replaced,
     never_bootstrapped,
     one_fenced,
@@ -28,19 +38,27 @@ from tests.fakes.fake_world import (
 class Story:
     """One way to get to a plan of a procedure."""
 
-    procedure: str
+    module: ModuleType
+    """The file that makes the plan; two of them may bear one name."""
     name: str
     servers: Callable[[], tuple[FakeServer, ...]]
     lost: tuple[str, ...] = ()
     method: str | None = None
     server: str | None = None
+    clients: int = 0
+    """How many client agents there are."""
+
+    @property
+    def procedure(self) -> str:
+        """What people call it."""
+        return str(self.module.NAME)
 
     def __str__(self) -> str:
         return f"{self.procedure}, {self.name}"
 
     def world(self) -> FakeWorld:
         """A fresh world, broken."""
-        return FakeWorld(CLUSTER, self.servers())
+        return FakeWorld(CLUSTER, self.servers(), client_agents(self.clients))
 
 
 def two_of_three_stopped() -> tuple[FakeServer, ...]:
@@ -109,21 +127,44 @@ def nobody_can_lead_alone() -> tuple[FakeServer, ...]:
     return servers
 
 
+def others_left_out() -> tuple[FakeServer, ...]:
+    """s1 survives; the log of s2 cannot be read, and s3 is a machine with another cluster's data."""
+    s1, s2, s3 = three_servers()
+    s2.running, s2.damaged = False, True
+    s3.node_id, s3.address = "s3-new", "198.51.100.23"
+    strangers = tuple(Peer(f"x{n}-id", f"198.51.100.9{n}:8300", voter=True) for n in (1, 2))
+    s3.voters, s3.running = (s3.me, *strangers), False
+    s3.last, s3.keys = LogPosition(term=1, index=9), frozenset({"foreign"})
+    return s1, s2, s3
+
+
+def restarted_followers() -> tuple[FakeServer, ...]:
+    """Three of 0.6.4 that left; started again, s1 hears nobody, and s2 is not made a peer."""
+    servers = peers_emptied()
+    # The start in which they are now counts too.
+    servers[0].deaf_starts, servers[1].unlisted_starts = 2, 2
+    return servers
+
+
 STORIES = (
-    Story(start_stopped.NAME, "two of three stopped", two_of_three_stopped),
-    Story(start_stopped.NAME, "what an abandoned run has left", left_by_an_abandoned_run),
-    Story(start_stopped.NAME, "two stopped, a blank one runs", a_blank_one_runs),
-    Story(peers_json.NAME, "two of three replaced by blank machines", majority_replaced, lost=("s2", "s3")),
+    Story(start_stopped, "two of three stopped", two_of_three_stopped),
+    Story(start_stopped, "what an abandoned run has left", left_by_an_abandoned_run),
+    Story(start_stopped, "two stopped, a blank one runs", a_blank_one_runs),
+    Story(peers_json, "two of three replaced by blank machines", majority_replaced, lost=("s2", "s3")),
     Story(
-        peers_json.NAME,
+        peers_json,
         "of five the newest entries on one",
         newest_on_one,
         lost=("s4", "s5"),
         method=peers_json.NAME,
     ),
-    Story(readmit.NAME, "one of three was left out and fenced", one_fenced, method=readmit.NAME, server="s3"),
-    Story(staged.NAME, "three left one after the other", peers_emptied),
-    Story(peers_json.NAME, "below 0.7, nobody can lead alone", nobody_can_lead_alone),
-    Story(found.NAME, "three that expect five", never_bootstrapped),
-    Story(leftovers.NAME, "an override left behind", an_override_left),
+    Story(readmit, "one of three was left out and fenced", one_fenced, method=readmit.NAME, server="s3"),
+    Story(peers_json, "of three one is damaged, one has foreign data", others_left_out, lost=("s2", "s3")),
+    Story(staged, "three left one after the other", peers_emptied),
+    Story(peers_json_live, "below 0.7, nobody can lead alone", nobody_can_lead_alone, clients=5),
+    Story(found, "three that expect five", never_bootstrapped),
+    Story(leftovers, "an override left behind", an_override_left),
 )
+
+SORTED = Story(staged, "one comes back in error, one as no peer", restarted_followers)
+"""Has sweeps of its own: once such a run is gone, no other plan restarts whom the leader does not make a peer."""

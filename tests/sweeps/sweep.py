@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from recovery.journal import WAITS_FOR_PERSON, Outcome, RunState
+from recovery.journal import WAITS_FOR_PERSON, Outcome, RunState, StepStatus
 from recovery.ports import Notifier
 from tests.sweeps.judge import judge
 from tests.sweeps.points import Point, host_of
@@ -90,11 +90,11 @@ def recovers(calm: Played) -> Judge:
 
 
 def _passed_over(state: RunState) -> Effects:
-    """The acts of optional steps that failed: the run goes on without them."""
+    """The acts of optional steps that failed, and of those for which there was no more need then."""
     return Counter(
         (type(step.action).__name__, str(host_of(step.action) or ""))
         for step, told in zip(state.plan.steps, state.steps, strict=True)
-        if step.optional and told.status in WAITS_FOR_PERSON
+        if step.optional and told.status in WAITS_FOR_PERSON | {StepStatus.NOT_NEEDED}
     )
 
 

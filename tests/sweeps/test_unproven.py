@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import pytest
 
-from recovery.journal import FINISHED, Outcome, RunState, StepStatus
+from recovery.journal import FINISHED, WAITS_FOR_PERSON, Outcome, RunState, StepStatus
 from recovery.model import Fact, Fails, RunId, Unknown
 from recovery.plan import Check, Observe, Risk, StartAgent, Step
-from tests.builders.runs import CLUSTER
-from tests.sweeps.judge import judge
+from tests.builders.runs import BOB, CLUSTER
+from tests.sweeps.judge import judge, led_with_all_data
+from tests.sweeps.points import Point
+from tests.sweeps.process import Process
 from tests.sweeps.stage import Choice, Person, Stage
 from tests.sweeps.stories import Story
-from tests.sweeps.sweep import Judge, Played, play, recovers
+from tests.sweeps.sweep import Judge, Played, play, recovers, retries_then_aborts
+from tests.sweeps.virtual_time import VirtualClock
 
 WHY = "the proof is kept back"
 LATE_S = 10.0
 """A step ends at its limit, but for a poll and for what stood before it."""
+
+CLICK_AFTER_S = 3.0
+AT_ONCE_S = 2.0
+"""A poll, and what the abort takes back."""
+
+Click = Callable[[Stage, Process], None]
 
 
 @dataclass
@@ -107,8 +117,10 @@ def swept(
 
 
 def well_in_the_end(stage: Stage, state: RunState) -> list[str]:
-    problems = judge(stage, state)
-    return problems if state.outcome is Outcome.RECOVERED else [*problems, f"it is {state.outcome}"]
+    """The cluster is whole, be it that the plan was void and nothing was left to do."""
+    problems = [*judge(stage, state), *led_with_all_data(stage)]
+    ended = state.outcome in {Outcome.RECOVERED, Outcome.VOID}
+    return problems if ended else [*problems, f"it is {state.outcome}"]
 
 
 def begins(step: Step, calm: Played) -> bool:
@@ -164,3 +176,50 @@ def test_a_run_stopped_at_a_look_that_failed_leaves_what_it_says(
         Choice.ABORT,
         lambda step: well_in_the_end if step.otherwise and voids else ended,
     )
+
+
+def stuck(state: RunState) -> bool:
+    """Whether an undo waits for somebody at the host: below 0.7 no peers.json is taken from an agent that runs."""
+    return any(told.status is StepStatus.STUCK for told in state.steps)
+
+
+@pytest.mark.parametrize("fact", [Fails(WHY), Unknown(WHY)], ids=["fails", "unknown"])
+def test_an_abort_ends_the_wait_for_a_proof_at_once(story: Story, calm: Played, fact: Fact) -> None:
+    """While a step is waited for, a person aborts: the run ends within moments, long before the step's time is up."""
+    wrong: list[str] = []
+    for step in proven(calm):
+        proof = Proof(step, fact)
+        clicked: list[float] = []
+
+        def click(stage: Stage, process: Process, clicked: list[float] = clicked) -> None:
+            clicked.append(VirtualClock().now_s())
+            process.clicks.add(asyncio.create_task(stage.people.abort(CLUSTER, RunId("r1"), by=BOB)))
+
+        def started(
+            point: Point, stage: Stage, process: Process, step: Step = step, click: Click = click
+        ) -> None:
+            if point.when == "after append" and point.what == f"StepStarted {step.id}":
+                asyncio.get_running_loop().call_later(CLICK_AFTER_S, click, stage, process)
+
+        def ended(
+            stage: Stage, state: RunState, step: Step = step, clicked: list[float] = clicked
+        ) -> list[str]:
+            problems = judge(stage, state)
+            if state.outcome is None and stuck(state):
+                return problems
+            if state.outcome is not Outcome.ABORTED or not clicked:
+                return [*problems, f"it is {state.outcome}, not aborted"]
+            if state.ended_s - clicked[0] > AT_ONCE_S:
+                problems.append(f"it ended {state.ended_s - clicked[0]:.0f} s after the abort")
+            if (
+                WHY not in state.step_state(step.id).detail
+                and state.step_state(step.id).status in WAITS_FOR_PERSON
+            ):
+                problems.append(f"{step.id} does not say what it waited for")
+            return problems
+
+        if isinstance(fact, Unknown) and set(step.unless) & set(step.after):
+            continue  # Nothing was begun: there is no proof to wait for.
+        played = play(story, fault=started, person=retries_then_aborts, judged_by=ended, prepare=proof.onto)
+        wrong += [f"{step.id}: {problem}" for problem in played.problems]
+    assert not wrong, f"{len(wrong)} problems:\n" + "\n".join(wrong)

@@ -33,7 +33,7 @@ def lose(*, everybody: bool, for_s: float | None) -> Fault:
     """The fault; an act that is under way there is cut off, and may or may not have happened."""
 
     def fault(point: Point, stage: Stage, process: Process) -> None:
-        hosts = stage.world.servers
+        hosts = stage.world.agents
         lost = hosts.values() if everybody or point.host is None else [hosts[point.host]]
         away(lost, for_s=for_s)
         if point.when in {"in act", "after act"} and point.host is not None:
@@ -48,7 +48,7 @@ def says_where(stage: Stage, state: RunState) -> list[str]:
     waiting = state.waiting_step
     if state.outcome is None and waiting is not None:
         detail = state.step_state(waiting.id).detail
-        if not any(server.name in detail for server in stage.world.servers.values() if not server.reachable):
+        if not any(server.name in detail for server in stage.world.agents.values() if not server.reachable):
             problems.append(f"it waits at {waiting.id} without naming the host that is away: {detail}")
     return problems
 
