@@ -633,7 +633,17 @@ def _retried(state: RunState) -> RunState:
     # A new try of an undo: the host would answer the old one with its receipt, and do nothing.
     attempt = old.attempt + 1 if old.status is StepStatus.STUCK else old.attempt
     new = msgspec.structs.replace(old, status=again, attempt=attempt, detail="", lines=())
-    return _with_step(state, index, new)
+    state = _with_step(state, index, new)
+    # What the run passed over in the same stage (client agents) is what a check of how many are back waits for.
+    for earlier, (other, other_state) in enumerate(
+        zip(state.plan.steps[:index], state.steps[:index], strict=True)
+    ):
+        again_too = other.optional and other_state.status in WAITS_FOR_PERSON - {StepStatus.STUCK}
+        if again_too and step.stage and other.stage == step.stage:
+            again = StepStatus.DOING if other_state.status is StepStatus.IN_DOUBT else StepStatus.TODO
+            retried = msgspec.structs.replace(other_state, status=again, detail="", lines=())
+            state = _with_step(state, earlier, retried)
+    return state
 
 
 # --- What is next ---------------------------------------------------------------------------------------
