@@ -195,7 +195,7 @@ class Terminal:
         view = await self._run_named(target)
         person = self._person(Deed.ABORT, run=view)
         result = await self._service.abort(view.cluster, view.run, by=person)
-        return await self._decided(result, stay=True)
+        return await self._decided(result, stay=True, wanted=Outcome.ABORTED)
 
     async def retry(self, target: str | None) -> int:
         """Try the waiting step again."""
@@ -261,14 +261,16 @@ class Terminal:
             raise NoActiveRun(f"There is no active run of {cluster}. Nothing was done.")
         return view
 
-    async def _decided(self, result: DecisionResult, *, stay: bool) -> int:
+    async def _decided(
+        self, result: DecisionResult, *, stay: bool, wanted: Outcome = Outcome.RECOVERED
+    ) -> int:
         if isinstance(result, Rejected):
             self._show("rejected", result, result.reason)
             return FAILED
         self._show("done", result.view, result.message)
-        return await self._stay(result.view, until_asked=True) if stay else OK
+        return await self._stay(result.view, until_asked=True, wanted=wanted) if stay else OK
 
-    async def _stay(self, view: RunView, *, until_asked: bool) -> int:
+    async def _stay(self, view: RunView, *, until_asked: bool, wanted: Outcome = Outcome.RECOVERED) -> int:
         """Follow a run, and drive it where nobody else does; Ctrl-C leaves it to the bot."""
         follower = Follower(self._core, out=self._out, quiet=self._as_json)
         try:
@@ -287,7 +289,7 @@ class Terminal:
             self._tell(f"\n{follower.note}")
         if ended.state.outcome is None:
             return OK if phase(ended.state) in {Phase.ASKING, Phase.ASKING_AGAIN} else FAILED
-        return OK if ended.state.outcome is Outcome.RECOVERED else FAILED
+        return OK if ended.state.outcome is wanted else FAILED
 
     def _nobody_approves(self) -> str:
         """A line of its own where the settings leave approving to nobody; "" else."""

@@ -54,7 +54,8 @@ def test_the_unit_gives_the_bot_time_to_record() -> None:
 def test_the_manifest_has_the_command_and_no_events() -> None:
     """The app gets /consul and buttons over Socket Mode, and reads nobody's messages."""
     (command,) = MANIFEST["features"]["slash_commands"]
-    assert (command["command"], command["usage_hint"]) == ("/consul", "status | recover | abort | help")
+    hint = "status | recover | abort | retry | resume | readmit | unlock | show | runs | help"
+    assert (command["command"], command["usage_hint"]) == ("/consul", hint)
     assert MANIFEST["settings"]["socket_mode_enabled"]
     assert MANIFEST["settings"]["interactivity"]["is_enabled"]
     assert "event_subscriptions" not in MANIFEST["settings"]

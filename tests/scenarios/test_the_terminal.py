@@ -159,7 +159,7 @@ async def test_the_requester_cannot_approve_here_either(desk: Desk) -> None:
     alice = desk.at("alice")
     assert await alice.approve("r1", yes=True, digest=view.state.digest[:12], typed=[]) == FAILED
     assert "somebody else must approve" in desk.out.getvalue()
-    assert await alice.abort("r1") == FAILED
+    assert await alice.abort("r1") == OK
     assert await driving == FAILED
     assert not desk.world.performed
 
