@@ -18,7 +18,7 @@ from recovery.adapters.host_commands import HostAccess
 from recovery.adapters.journal_lines import telling
 from recovery.adapters.peers_file import peers_json
 from recovery.adapters.ssh import SshPool
-from recovery.errors import HostRefused, HostUnreachable, RecoveryError
+from recovery.errors import HostRefused, HostUnreachable, InDoubt, RecoveryError
 from recovery.model import (
     ClusterObservation,
     ClusterSpec,
@@ -179,8 +179,10 @@ class ClusterWorld:
                     else:
                         problems.append(f"{address}: {reply.code} {reply.body.strip()[:120]}")
         except AgentSilent as silent:
-            raise HostUnreachable(
-                f"{server}: {silent}. Nothing was joined; joining is harmless to repeat."
+            # An agent that still tries its own retry_join, dead addresses among them, answers only after that; and
+            # by that it may well have joined.
+            raise InDoubt(
+                f"{server}: {silent}. It may have joined all the same; joining is harmless to repeat."
             ) from None
         if not joined:
             raise HostRefused(

@@ -50,18 +50,24 @@ def build(observation: ClusterObservation, diagnosis: ServersStopped | Degraded)
     voters = {voter.name for voter in seen.seen(Sight.STOPPED)}
     led = isinstance(diagnosis, Degraded)
     stopped = [observation.server(name) for name in diagnosis.stopped]
-    first = tuple(server.name for server in stopped if server.name in voters and not blank(server))
+    older = tuple(name for name in of_older_sets(seen) if name in voters)
+    first = tuple(
+        server.name
+        for server in stopped
+        if server.name in voters and server.name not in older and not blank(server)
+    )
     foreign = tuple(
         s.name
         for s in stopped
-        if s.name not in first
+        if s.name not in (*first, *older)
         and not blank(s)
         and not (led and (_was_removed(s, seen) or _peerless(s, seen)))
     )
-    last = tuple(server.name for server in stopped if server.name not in (*first, *foreign))
-    turned = tuple(_older_set_line(name, seen) for name in of_older_sets(seen) if name in first)
-    if turned:
-        return Refusal(procedure=NAME, reasons=turned, next_step=_after_a_recovery(seen, led=led))
+    last = tuple(server.name for server in stopped if server.name not in (*first, *foreign, *older))
+    there = len(seen.seen(Sight.RUNNING, Sight.STOPPED)) - len(of_older_sets(seen))
+    if older and not ((first or last) and (led or there >= seen.quorum)):
+        reasons = tuple(_older_set_line(name, seen) for name in older)
+        return Refusal(procedure=NAME, reasons=reasons, next_step=_after_a_recovery(seen, led=led))
     if not (first or last):
         return Refusal(
             procedure=NAME,
@@ -115,7 +121,8 @@ def build(observation: ClusterObservation, diagnosis: ServersStopped | Degraded)
         steps.append(parts.start_again(name, together="", before=_unloaded(observation.server(name))))
         steps.append(parts.join(name, gossip))
     fenced = {s.name for s in observation.servers if s.host is not None and s.host.fenced_by}
-    steps.append(parts.verify(tuple(name for name in everyone if name not in fenced and name not in foreign)))
+    left_out = {*fenced, *foreign, *older}
+    steps.append(parts.verify(tuple(name for name in everyone if name not in left_out)))
     warnings = [
         f"{server.name} is held by run {server.host.held_by}; starting releases it"
         for server in stopped
@@ -127,6 +134,7 @@ def build(observation: ClusterObservation, diagnosis: ServersStopped | Degraded)
         for name in running_blanks
     ]
     warnings += [_foreign_line(name) for name in foreign]
+    warnings += [f"{_older_set_line(name, seen)} It stays stopped." for name in older]
     plan = Plan(
         schema=SCHEMA,
         procedure=NAME,

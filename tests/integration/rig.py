@@ -121,10 +121,12 @@ async def open_rig(
     tokens: Mapping[str, str] | None = None,
     approvals: Mapping[str, object] | None = None,
     list_clients: bool = True,
+    without: tuple[str, ...] = (),
 ) -> AsyncIterator[Rig]:
     """Put the bot's composition over the lab as it is now, with the hosts' present addresses.
 
-    With `list_clients` False the settings name no client agent: only gossip tells of them.
+    With `list_clients` False the settings name no client agent: only gossip tells of them. Servers in `without`
+    have been taken out of the settings.
     """
     name = f"t{os.urandom(4).hex()}"
     path = write_settings(
@@ -136,7 +138,7 @@ async def open_rig(
         ssh_user=lab.ssh_user,
         ssh_key=lab.ssh_key,
         known_hosts=lab.known_hosts,
-        servers={host.name: host.address for host in lab.servers},
+        servers={host.name: host.address for host in lab.servers if host.name not in without},
         clients={host.name: host.address for host in lab.hosts if list_clients and not host.server},
         cluster=name,
         tokens=tokens,

@@ -114,6 +114,16 @@ class TestBesideARecovery:
         answer = refused(asked(cluster(s1, s2, *(unreachable(n) for n in ("s3", "s4", "s5")))))
         assert "before a recovery" in answer
 
+    def test_those_with_the_new_set_are_started_without_the_one_that_has_the_old(self) -> None:
+        """They are a quorum of the new set; the other stays stopped, and the plan says why."""
+        new = tuple(
+            replace(stopped(n, voters=THREE, last=(3, 30)), set_by_snapshot=True) for n in ("s2", "s3")
+        )
+        plan = planned(asked(cluster(stopped("s1", voters=FIVE), *new)))
+        started = [step.action.server for step in plan.steps if isinstance(step.action, StartAgent)]
+        assert started == ["s2", "s3"]
+        assert any("s1 still goes by the peer set from before" in line for line in plan.warnings)
+
     def test_giving_all_the_same_set_is_no_bigger_act_than_needed(self) -> None:
         """What the refusal advises does not say that a start would heal too."""
         s1 = replace(running("s1", voters=TWO), set_by_snapshot=True)
