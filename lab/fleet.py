@@ -77,8 +77,11 @@ def _owners(bot: BotProcess) -> set[str]:
 
 
 @asynccontextmanager
-async def fleet(lab: Lab, *, count: int) -> AsyncIterator[Fleet]:
-    """Start that many bots over the lab's servers as they are now, connected; stops them at the end."""
+async def fleet(lab: Lab, *, count: int, list_clients: bool = True) -> AsyncIterator[Fleet]:
+    """Start that many bots over the lab's servers as they are now, connected; stops them at the end.
+
+    With `list_clients` False the settings name no client agent: only gossip tells of them.
+    """
     cluster = f"c{os.urandom(3).hex()}"
     async with LocalSlack(seed=7) as slack:
         settings = write_settings(
@@ -91,7 +94,7 @@ async def fleet(lab: Lab, *, count: int) -> AsyncIterator[Fleet]:
             ssh_key=lab.ssh_key,
             known_hosts=lab.known_hosts,
             servers={host.name: host.address for host in lab.servers},
-            clients={host.name: host.address for host in lab.hosts if not host.server},
+            clients={host.name: host.address for host in lab.hosts if list_clients and not host.server},
             cluster=cluster,
         )
         made = Fleet(slack, settings, cluster=cluster)

@@ -241,11 +241,11 @@ class ServerObservation(msgspec.Struct, frozen=True, kw_only=True):
     stored_problem: str = ""
     journal: tuple[str, ...] = ()
     """Telling lines of a running server that has no peers, secrets removed."""
-    set_by_snapshot: bool = False
-    """Whether its peer set is that of its newest snapshot with configuration index 1, as a recovery leaves it.
+    set_by_snapshot: LogPosition | None = None
+    """Where its newest snapshot ends, if its peer set is that snapshot's, with configuration index 1.
 
-    So does a first bootstrap; but then every server of the cluster has the same set. Looked at only where two
-    servers' sets differ.
+    A recovery leaves it so. So does a first bootstrap; but then every server of the cluster has the same set.
+    Looked at only where two servers' sets differ; None for everybody else.
     """
 
     @property

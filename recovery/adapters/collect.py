@@ -96,9 +96,10 @@ class Probe:
         except (RecoveryError, RaftLogUnreadable):
             return seen
         ours = {peer.id for peer in seen.configuration if peer.voter}
-        same = newest is not None and {peer.id for peer in newest.servers if peer.voter} == ours
-        first = newest is not None and newest.configuration_index == 1
-        return msgspec.structs.replace(seen, set_by_snapshot=same and first)
+        if newest is None or newest.configuration_index != 1:
+            return seen
+        same = {peer.id for peer in newest.servers if peer.voter} == ours
+        return msgspec.structs.replace(seen, set_by_snapshot=newest.last if same else None)
 
     async def _observe(self, server: ServerSpec) -> ServerObservation:
         blind = ServerObservation(name=server.name, address=server.address)

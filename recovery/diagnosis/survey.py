@@ -67,6 +67,8 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
     """The server with the highest (term, index) among those that could be ranked."""
     voters: tuple[VoterSight, ...]
     """Of the leader's configuration, or of the freshest server's."""
+    former: tuple[VoterSight, ...]
+    """Voters of other servers' sets that the reference does not have: one that a recovery left out may come back."""
     others: tuple[ServerName, ...]
     """Servers of the settings that are no voters: blank, new, or of another history."""
     lost: tuple[ServerName, ...]
@@ -119,7 +121,13 @@ def survey(observation: ClusterObservation, lost: Iterable[ServerName] = ()) -> 
     servers = observation.servers
     leaders = tuple(s.name for s in servers if s.agent is not None and s.agent.names_itself_leader)
     placed = [(s, place) for s in servers if (place := position(s)) is not None]
-    ranked = [s for s, _ in sorted(placed, key=lambda pair: pair[1], reverse=True)]
+    # Of logs that end alike one that a recovery has made counts first: its peer set is the newer one.
+    ranked = [
+        s
+        for s, _ in sorted(
+            placed, key=lambda pair: (pair[1], pair[0].set_by_snapshot is not None), reverse=True
+        )
+    ]
     freshest = ranked[0] if ranked else None
     # Below 0.7 the freshest one's peers may have been emptied while a staler one still has them.
     reference = (
@@ -134,15 +142,28 @@ def survey(observation: ClusterObservation, lost: Iterable[ServerName] = ()) -> 
     others = tuple(
         s.name for s in servers if s.reached and not any(_carries(s, peer, observation) for peer in peers)
     )
+    known = {peer.id for peer in peers}
+    # Of this cluster's sets only: a server of another history names its own voters.
+    sets = (believed_peers(s) for s in servers if _knows(s, reference, observation))
+    older = dict.fromkeys(peer for each in sets for peer in each if peer.voter and peer.id not in known)
     return Survey(
         observation=observation,
         leaders=leaders,
+        former=tuple(_sight(peer, observation) for peer in older),
         freshest=freshest.name if freshest is not None else None,
         voters=voters,
         others=others,
         lost=tuple(lost),
         reference=reference.name if reference is not None else None,
         led_from=_led_from(observation, peers),
+    )
+
+
+def _knows(
+    server: ServerObservation, reference: ServerObservation | None, observation: ClusterObservation
+) -> bool:
+    return reference is not None and any(
+        _carries(reference, peer, observation) for peer in believed_peers(server)
     )
 
 
@@ -158,20 +179,23 @@ def believed_peers(server: ServerObservation) -> tuple[Peer, ...]:
 
 
 def of_older_sets(seen: Survey) -> tuple[ServerName, ...]:
-    """Name the voters that go by a peer set which a recovery of the others has replaced.
+    """Name the voters that would keep a peer set which a recovery of the others has replaced.
 
-    RecoverCluster writes its set into a snapshot as configuration index 1 and compacts the log, so a server whose
-    log ends at the same entry is never told of it: it would keep the old set, and with the others of that set it
-    could elect a second leader (hashicorp/raft api.go, RecoverCluster).
+    RecoverCluster writes its set into a snapshot as configuration index 1 and compacts the log. Who is behind that
+    snapshot is sent it, with the set; but a server whose log ends at the same entry is never told: it would keep
+    the old set, and with the others of that set it could elect a second leader (hashicorp/raft api.go,
+    RecoverCluster, and replication.go).
     """
     reference = seen.server(seen.reference) if seen.reference is not None else None
-    if reference is None or not reference.set_by_snapshot:
+    if reference is None or reference.set_by_snapshot is None:
         return ()
-    now = {voter.node_id for voter in seen.voters}
+    end, now = reference.set_by_snapshot, {voter.node_id for voter in seen.voters}
     return tuple(
         ServerName(voter.name)
         for voter in seen.seen(Sight.RUNNING, Sight.STOPPED)
-        if (own := {peer.id for peer in seen.server(voter.name).configuration if peer.voter}) and own != now
+        if (own := {peer.id for peer in seen.server(voter.name).configuration if peer.voter})
+        and own != now
+        and ((place := position(seen.server(voter.name))) is None or place >= end)
     )
 
 

@@ -17,7 +17,8 @@ def contradictions(seen: Survey, lost: tuple[ServerName, ...]) -> tuple[str, ...
     """Say which claims do not fit what was seen."""
     problems: list[str] = []
     for name in lost:
-        voters = [voter for voter in seen.voters if survey(seen.observation, (name,)).claimed(voter)]
+        everybody = (*seen.voters, *seen.former)
+        voters = [voter for voter in everybody if survey(seen.observation, (name,)).claimed(voter)]
         if not voters:
             known = ", ".join(voter.name for voter in seen.voters)
             problems.append(f"“{name}” is none of the voters that the freshest server knows: {known}.")
@@ -51,7 +52,7 @@ def claims(seen: Survey) -> tuple[Claim, ...]:
     """Turn the operator's words into claims about ids."""
     return tuple(
         Claim(ServerName(voter.claim_as), voter.node_id, voter.address, _fenced(voter, seen))
-        for voter in seen.voters
+        for voter in (*seen.voters, *seen.former)
         if seen.claimed(voter)
     )
 

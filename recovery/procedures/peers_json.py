@@ -122,14 +122,15 @@ def _problems(seen: Survey, voters: tuple[VoterSight, ...]) -> tuple[str, ...]:
 
 
 def _is_voter(server: ServerObservation, seen: Survey) -> bool:
-    return any(server.name == v.name or server.address == host_of(v.address) for v in seen.voters)
+    return any(
+        server.name == v.name or server.address == host_of(v.address) for v in (*seen.voters, *seen.former)
+    )
 
 
 def _claimed(server: ServerObservation, seen: Survey) -> bool:
-    return (
-        server.name in seen.lost
-        or any(seen.claimed(voter) and server.name == voter.name for voter in seen.voters)
-        or any(seen.claimed(voter) and server.address == host_of(voter.address) for voter in seen.voters)
+    return server.name in seen.lost or any(
+        seen.claimed(voter) and (server.name == voter.name or server.address == host_of(voter.address))
+        for voter in (*seen.voters, *seen.former)
     )
 
 

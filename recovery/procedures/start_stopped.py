@@ -163,7 +163,9 @@ def _after_a_recovery(seen: Survey, *, led: bool) -> str:
             "Take it out of the peers on the leader (`consul operator raft remove-peer -id=ID`), archive and empty "
             f"its raft directory by hand, then ask again: `/consul recover {cluster}` starts it as a new server."
         )
-    return f"Give them all the same set: `/consul recover {cluster} --method peers-json`."
+    away = ",".join(dict.fromkeys(v.claim_as for v in seen.former if v.sight is not Sight.RUNNING))
+    lost = f" --lost {away}" if away else ""
+    return f"Give them all the same set: `/consul recover {cluster} --method peers-json{lost}`."
 
 
 def _unloaded(server: ServerObservation) -> tuple[Check, ...]:

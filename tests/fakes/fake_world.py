@@ -106,6 +106,10 @@ class FakeServer:
     reachable: bool = True
     restarted: bool = False
     peers_json: tuple[Peer, ...] | None = None
+    recovered_to: tuple[Peer, ...] = ()
+    """The set of the snapshot that it made when it read a peers.json: the log never tells the others of it."""
+    recovered_at: LogPosition | None = None
+    """Where its log ended then; who holds as much gets no snapshot from it."""
     peers_info: bool = True
     held_by: str = ""
     fenced_by: str = ""
@@ -143,6 +147,11 @@ class FakeServer:
     def old(self) -> bool:
         """Whether it is below 0.7."""
         return self.version.startswith("0.")
+
+    @property
+    def set_by_snapshot(self) -> LogPosition | None:
+        """Where a recovery's snapshot ends, while no other set has followed in the log."""
+        return self.recovered_at if self.recovered_to and set(self.voters) == set(self.recovered_to) else None
 
     @property
     def raft_id(self) -> str:
@@ -194,15 +203,18 @@ class FakeWorld:
         voted: set[ServerName] = set()
         running = [server for server in self.servers.values() if server.running]
         for server in sorted(running, key=lambda each: (_freshness(each), each.leads), reverse=True):
+            if not _may_lead(server):
+                continue
+            electorate, freshness = _electorate(server), _freshness(server)
             votes = {
                 other.name
                 for other in running
                 if other.name not in voted
                 and (other is server or (other.hears and server.hears))
-                and other.raft_id in _electorate(server)
-                and _freshness(other) <= _freshness(server)
+                and other.raft_id in electorate
+                and _freshness(other) <= freshness
             }
-            if _may_lead(server) and server.name in votes and len(votes) >= len(_electorate(server)) // 2 + 1:
+            if server.name in votes and len(votes) >= len(electorate) // 2 + 1:
                 elected.append(server)
                 voted |= votes
         return tuple(elected)
@@ -248,7 +260,15 @@ class FakeWorld:
         listed = {peer.id for peer in leader.voters}
         for server in self.servers.values():
             if server.running and server.hears and server not in others and server.raft_id in listed:
-                server.voters, server.last, server.keys = leader.voters, leader.last, leader.keys
+                keeps_its_set = (
+                    leader.set_by_snapshot is not None
+                    and server.voters != leader.voters
+                    and server.last is not None
+                    and server.last >= leader.set_by_snapshot
+                )
+                if not keeps_its_set:
+                    server.voters = leader.voters
+                server.last, server.keys = leader.last, leader.keys
                 server.log_voters, server.replayed = leader.voters, True
 
     def _start(self, server: FakeServer) -> None:
@@ -256,7 +276,8 @@ class FakeWorld:
             return
         if server.peers_json is not None:
             if server.peers_info:
-                server.voters = server.peers_json
+                server.voters = server.recovered_to = server.peers_json
+                server.recovered_at = server.last
             server.peers_json = None
         server.running, server.restarted = True, True
         server.starts += 1
@@ -337,13 +358,20 @@ class FakeWorld:
                 name=server.name, address=server.address, host=host, stored_problem=problem
             )
         if not server.running:
-            return ServerObservation(name=server.name, address=server.address, host=host, stored=stored)
+            return ServerObservation(
+                name=server.name,
+                address=server.address,
+                host=host,
+                stored=stored,
+                set_by_snapshot=server.set_by_snapshot,
+            )
         return ServerObservation(
             name=server.name,
             address=server.address,
             host=host,
             agent=self._agent(server),
             stored=stored if server.old and not server.voters else None,
+            set_by_snapshot=server.set_by_snapshot,
         )
 
     def _agent(self, server: FakeServer) -> AgentView:

@@ -165,9 +165,9 @@ class Replicas:
 
 
 @asynccontextmanager
-async def replicas(lab: Lab, *, count: int) -> AsyncIterator[Replicas]:
+async def replicas(lab: Lab, *, count: int, list_clients: bool = True) -> AsyncIterator[Replicas]:
     """Start that many bots over the lab's servers as they are now; stops them at the end."""
-    async with fleet(lab, count=count) as bots:
+    async with fleet(lab, count=count, list_clients=list_clients) as bots:
         async with open_core(load_settings(bots.settings, environ={}), kind="test") as core:
             yield Replicas(bots, core)
         # Clicks to a killed process are not acked; everything else must be as Slack wants it.

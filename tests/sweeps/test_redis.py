@@ -16,7 +16,7 @@ from tests.sweeps.sweep import Played, at, play, recovers, retries, sweep
 
 AWAY_S = 30.0
 """Longer than a lease."""
-FOR_LONG_S = 300.0
+FOR_LONG_S = 60.0
 
 
 def fail(*, for_s: float | None) -> Fault:

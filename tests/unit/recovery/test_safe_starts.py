@@ -17,10 +17,12 @@ from recovery.plan import (
     WritePeers,
 )
 from recovery.procedures import propose
-from recovery.raftentry import Peer
+from recovery.raftentry import LogPosition, Peer
 from tests.builders.observations import address, blank, cluster, host, peers, running, stopped, unreachable
 
 replace = msgspec.structs.replace
+END = LogPosition(term=2, index=15)
+"""Where the builders' logs end."""
 TWO, THREE, FIVE = peers("s1", "s2"), peers("s1", "s2", "s3"), peers("s1", "s2", "s3", "s4", "s5")
 
 
@@ -101,7 +103,7 @@ class TestBesideARecovery:
 
     def test_nobody_is_started_with_the_set_from_before(self) -> None:
         """s1 has the new set of two, s2 still the old one of five: with s3 to s5 it could elect a second leader."""
-        s1 = replace(running("s1", voters=TWO), set_by_snapshot=True)
+        s1 = replace(running("s1", voters=TWO), set_by_snapshot=END)
         seen = cluster(s1, stopped("s2", voters=FIVE), *(unreachable(n) for n in ("s3", "s4", "s5")))
         answer = refused(asked(seen))
         assert "s2 still goes by the peer set from before a recovery" in answer
@@ -109,7 +111,7 @@ class TestBesideARecovery:
 
     def test_a_peers_json_that_was_not_read_yet_is_not_thrown_away(self) -> None:
         """The run was unlocked: its unread file on s2 is the new set, and a start without it would be the old one."""
-        s1 = replace(running("s1", voters=TWO), set_by_snapshot=True)
+        s1 = replace(running("s1", voters=TWO), set_by_snapshot=END)
         s2 = stopped("s2", voters=FIVE, peers_json="[]", held_by="r0")
         answer = refused(asked(cluster(s1, s2, *(unreachable(n) for n in ("s3", "s4", "s5")))))
         assert "before a recovery" in answer
@@ -117,16 +119,30 @@ class TestBesideARecovery:
     def test_those_with_the_new_set_are_started_without_the_one_that_has_the_old(self) -> None:
         """They are a quorum of the new set; the other stays stopped, and the plan says why."""
         new = tuple(
-            replace(stopped(n, voters=THREE, last=(3, 30)), set_by_snapshot=True) for n in ("s2", "s3")
+            replace(stopped(n, voters=THREE, last=(3, 30)), set_by_snapshot=END) for n in ("s2", "s3")
         )
-        plan = planned(asked(cluster(stopped("s1", voters=FIVE), *new)))
+        plan = planned(asked(cluster(stopped("s1", voters=FIVE, last=(3, 30)), *new)))
         started = [step.action.server for step in plan.steps if isinstance(step.action, StartAgent)]
         assert started == ["s2", "s3"]
         assert any("s1 still goes by the peer set from before" in line for line in plan.warnings)
 
+    def test_one_that_is_behind_the_recovery_is_started(self) -> None:
+        """It is sent the snapshot, and with it the new set."""
+        s1 = replace(running("s1", voters=TWO), set_by_snapshot=END)
+        plan = planned(asked(cluster(s1, stopped("s2", voters=FIVE, last=(2, 9)))))
+        assert any(step.action == StartAgent(ServerName("s2")) for step in plan.steps)
+
+    def test_who_was_claimed_then_is_claimed_again_by_name(self) -> None:
+        """The new set does not have them any more, the old one does: their ids are known, and are held to silence."""
+        s1 = replace(running("s1", voters=TWO), set_by_snapshot=END)
+        seen = cluster(s1, stopped("s2", voters=FIVE), *(unreachable(n) for n in ("s3", "s4", "s5")))
+        assert "--method peers-json --lost s3,s4,s5" in refused(asked(seen))
+        plan = planned(asked(seen, "s3", "s4", "s5", method="peers-json"))
+        assert [claim.node_id for claim in plan.claims] == [peer.id for peer in FIVE[2:]]
+
     def test_giving_all_the_same_set_is_no_bigger_act_than_needed(self) -> None:
         """What the refusal advises does not say that a start would heal too."""
-        s1 = replace(running("s1", voters=TWO), set_by_snapshot=True)
+        s1 = replace(running("s1", voters=TWO), set_by_snapshot=END)
         seen = cluster(s1, stopped("s2", voters=FIVE), *(unreachable(n) for n in ("s3", "s4", "s5")))
         known = replace(seen, servers=seen.servers[:2])
         plan = planned(asked(known, method="peers-json"))
