@@ -24,6 +24,7 @@ from bot.app import Identity, build_app, who_am_i
 from bot.directory import SlackDirectory
 from bot.handlers import Handlers
 from bot.notifier import SlackNotifier
+from bot.presence import keep_marking
 from bot.registry import TaskRegistry
 from bot.secret_files import refuse_open_secrets
 from bot.sockets import Sockets
@@ -118,6 +119,10 @@ async def serve(settings: Settings) -> None:
         )
         driving = asyncio.create_task(supervisor.serve(), name="supervisor")
         looking = asyncio.create_task(lookout.serve(), name="lookout")
+        marking = asyncio.create_task(
+            keep_marking(core.store, core.service.clusters, owner=core.owner, clock=core.clock),
+            name="presence",
+        )
         front = asyncio.create_task(
             _slack(core, slack, talk=talk, notifier=notifier, supervisor=supervisor, tasks=tasks),
             name="slack front end",
@@ -125,8 +130,10 @@ async def serve(settings: Settings) -> None:
         stopping: asyncio.Task[object] = asyncio.create_task(stop.wait(), name="stop")
         try:
             log.info("started", owner=core.owner, clusters=list(core.service.clusters))
-            await asyncio.wait({driving, front, looking, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            for task in (driving, front, looking):
+            await asyncio.wait(
+                {driving, front, looking, marking, stopping}, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in (driving, front, looking, marking):
                 if task.done():
                     task.result()
         finally:
@@ -134,7 +141,7 @@ async def serve(settings: Settings) -> None:
             # No further step is begun from now on; the one under way is finished meanwhile.
             supervisor.drain()
             # First the ears: what Slack sends from now on goes to another process.
-            await _end(front, looking)
+            await _end(front, looking, marking)
             await tasks.drain(timeout_s=ANSWERS_S)
             await asyncio.wait({driving}, timeout=DRAIN_S)
             # An act under way on a host ends there by itself; its outcome is asked for by the next driver.

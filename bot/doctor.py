@@ -14,10 +14,12 @@ from pathlib import Path
 from bot.doctor_clients import ClientRuns
 from bot.doctor_hosts import HostTime, Observe, check_hosts
 from bot.doctor_slack import SlackProbe, check_slack
-from bot.finding import Finding, failed, ok, warning
+from bot.finding import Finding, Verdict, failed, ok, warning
+from bot.presence import Mark
 from bot.secret_files import check_secret_files
 from config.values import PrivateRedis, Settings
 from recovery.errors import RecoveryError, SettingsProblem
+from recovery.model import ClusterName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +29,8 @@ class Probes:
     slack: SlackProbe
     persistence: Callable[[], Awaitable[Sequence[str]]]
     """Open the store and give a sentence for each setting of Redis that can lose a run; raises RecoveryError."""
+    mark: Callable[[ClusterName], Awaitable[Mark | None]]
+    """Open the store and give the newest mark of a running bot; raises RecoveryError."""
     observe: Observe
     client_runs: ClientRuns
     host_time_s: HostTime
@@ -65,6 +69,33 @@ async def run_doctor(settings: Settings, probes: Probes) -> list[Finding]:
         *slack,
         *redis,
         *hosts,
+        # Only where the store answers: else that is what has to be said.
+        *(
+            await _check_bot(settings, probes)
+            if not any(finding.verdict is Verdict.FAILED for finding in redis)
+            else ()
+        ),
+    ]
+
+
+async def _check_bot(settings: Settings, probes: Probes) -> list[Finding]:
+    """The last step of the set-up: somebody is there who answers in Slack."""
+    cluster = settings.clusters[0].name
+    try:
+        mark = await probes.mark(cluster)
+    except RecoveryError as error:
+        return [failed("bot", "process", str(error), next_step="Without Redis no bot can be seen.")]
+    now_s = probes.now_s()
+    if mark is not None and mark.fresh(now_s):
+        return [ok("bot", mark.owner, f"runs: {mark.told(now_s)}")]
+    said = f"the last one, {mark.told(now_s)}" if mark is not None else "none was ever seen on this Redis"
+    return [
+        warning(
+            "bot",
+            "process",
+            f"no bot runs with these settings: {said}",
+            next_step="Start it: `consul-recovery-bot --settings FILE`, or its unit (README, step 10).",
+        )
     ]
 
 

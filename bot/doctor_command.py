@@ -11,6 +11,7 @@ from typing import TextIO
 from bot import logs
 from bot.doctor import Probes, run_doctor, settings_refused
 from bot.finding import Finding, exit_code, render_json, render_text
+from bot.presence import Mark, last_mark
 from bot.talk import client_for
 from bot.wiring import open_hosts, open_store, secrets_of
 from config.settings import load_settings
@@ -63,9 +64,14 @@ async def _look(settings: Settings) -> list[Finding]:
             async with open_store(settings) as store:
                 return await store.check_persistence()
 
+        async def mark(cluster: ClusterName) -> Mark | None:
+            async with open_store(settings) as store:
+                return await last_mark(store, cluster)
+
         probes = Probes(
             slack=client,
             persistence=persistence,
+            mark=mark,
             observe=observe,
             client_runs=client_runs,
             host_time_s=host_time_s,

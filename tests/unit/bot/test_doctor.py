@@ -1,5 +1,6 @@
 """The doctor: what it says for each step of the set-up, well or not."""
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from slack_sdk.web.async_slack_response import AsyncSlackResponse
 from bot.doctor import Probes, run_doctor, settings_refused
 from bot.doctor_slack import NEEDED_SCOPES
 from bot.finding import Finding, Verdict, exit_code, render_json, render_text
+from bot.presence import Mark
 from bot.secret_files import check_secret_files, refuse_open_secrets
 from config.settings import parse_settings
 from config.values import Settings
@@ -63,6 +65,10 @@ def settings(**changes: Any) -> Settings:
     for key, value in changes.items():
         tree[key] = {**tree[key], **value} if isinstance(value, dict) else value
     return parse_settings(yaml.safe_dump(tree), source=Path("/etc/settings.yaml"), environ=ENVIRON)
+
+
+HERE = Mark("bot@machine", 995.0)
+"""A bot that runs, and was there five seconds before the doctor asked."""
 
 
 class FakeSlack:
@@ -136,14 +142,20 @@ async def examine(
     now_s: Sequence[float] = (999.9, 1000.1),
     clients: Mapping[str, Fact] | None = None,
     clients_problem: str = "",
+    mark: Mark | Exception | None = HERE,
 ) -> list[Finding]:
     """Run the doctor with everything in order but what the test changes."""
-    times = iter(now_s)
+    times = itertools.chain(now_s, itertools.repeat(now_s[-1]))
 
     async def warnings() -> Sequence[str]:
         if isinstance(persistence, Exception):
             raise persistence
         return persistence
+
+    async def marked(_cluster: ClusterName) -> Mark | None:
+        if isinstance(mark, Exception):
+            raise mark
+        return mark
 
     async def observe(cluster: ClusterName) -> ClusterObservation:
         known = (ClientAgent(ServerName(name), "10.0.1.1", "settings") for name in clients or ())
@@ -167,6 +179,7 @@ async def examine(
     probes = Probes(
         slack=slack or FakeSlack(),
         persistence=warnings,
+        mark=marked,
         observe=observe,
         client_runs=client_runs,
         host_time_s=clock,
@@ -201,6 +214,7 @@ async def test_all_is_well() -> None:
         "redis",
         "host",
         "agent",
+        "bot",
         "clock",
         "clients",
     }
@@ -571,3 +585,17 @@ async def test_the_json_says_the_same() -> None:
     assert read["ok"] is False
     assert [entry["verdict"] for entry in read["findings"]].count("failed") == 1
     assert set(read["findings"][0]) == {"check", "subject", "verdict", "message", "next_step"}
+
+
+async def test_a_running_bot_is_seen_by_its_mark() -> None:
+    """The last step of the set-up: the process that was there a moment ago is named."""
+    [found] = [each for each in await examine() if each.check == "bot"]
+    assert (found.verdict, found.subject) == (Verdict.OK, "bot@machine")
+
+
+@pytest.mark.parametrize("mark", [None, Mark("bot@machine", 800.0)], ids=["never", "long ago"])
+async def test_without_a_running_bot_the_next_step_is_to_start_it(mark: Mark | None) -> None:
+    """Everything else may be in order: then starting it is all that is left to do."""
+    found = only(await examine(mark=mark))
+    assert (found.check, found.verdict) == ("bot", Verdict.WARNING)
+    assert "consul-recovery-bot" in found.next_step
