@@ -130,10 +130,9 @@ async def serve(settings: Settings) -> None:
         stopping: asyncio.Task[object] = asyncio.create_task(stop.wait(), name="stop")
         try:
             log.info("started", owner=core.owner, clusters=list(core.service.clusters))
-            await asyncio.wait(
-                {driving, front, looking, marking, stopping}, return_when=asyncio.FIRST_COMPLETED
-            )
-            for task in (driving, front, looking, marking):
+            # Without its mark a process goes on: nothing hangs on it but the doctor's word.
+            await asyncio.wait({driving, front, looking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (driving, front, looking):
                 if task.done():
                     task.result()
         finally:

@@ -255,6 +255,16 @@ def check_approvals(settings: Settings, members: Mapping[str, Sequence[str]]) ->
     ]
     if unseen:
         findings.append(skipped("approvals", "how many", f"not counted without {', '.join(sorted(unseen))}"))
+    elif alone and approvals.policy.break_glass:
+        findings.append(
+            warning(
+                "approvals",
+                "how many",
+                f"{needed} must approve, and there are not as many for what {', '.join(alone)} proposes: nothing but "
+                "break-glass is left then",
+                next_step="Name more approvers, or lower approvals.people_needed.",
+            )
+        )
     elif alone:
         findings.append(
             failed(

@@ -22,7 +22,7 @@ import structlog
 
 from bot.blocks import Message, esc
 from bot.run_card import Look, run_card
-from bot.talk import Gone, NotReached, SaidNo, SlackProblem, Talk, Throttled
+from bot.talk import Gone, NoAnswer, NotReached, SaidNo, SlackProblem, Talk, Throttled
 from bot.thread import (
     Mentions,
     answered_post,
@@ -398,7 +398,12 @@ class SlackNotifier:
                 await self._claim(track, f"glass:{approval.gate}")
                 told = msgspec.structs.replace(card, glass=(*card.glass, approval.gate))
                 message = glass_post(view, approval, self._mentions)
-                card = await self._post_once(track, card, told, message, broadcast=True, run=view.run)
+                try:
+                    card = await self._post_once(track, card, told, message, broadcast=True, run=view.run)
+                except NoAnswer:
+                    # Of all posts this one may rather be there twice than not at all.
+                    await self._keep(track, card)
+                    raise
         return card
 
     async def _ask(self, track: _Track, view: RunView, card: Card) -> Card:

@@ -267,6 +267,8 @@ def ranking_rows(ranking: Iterable[RankLine]) -> tuple[tuple[str, str, str, str]
 def approvals_needed(state: RunState, gate: Gate) -> str:
     """Who must still approve, in one sentence."""
     own = "the requester's own counts" if gate.requester_counts else "not the requester's own"
+    if gate.break_glass:
+        own += "; break-glass: the requester alone, with a reason"
     given = state.approvers(gate.id)
     have = f"; approved so far by {names(given)}" if given else ""
     return f"Needs {count(state.missing(gate), 'approval')} more ({own}){have}"

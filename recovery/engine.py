@@ -268,10 +268,14 @@ class Driver:
                 unseen = "; ".join(_not_holding(facts))
                 await self._record(StepBlocked(at_s=self._clock.now_s(), step=step.id, why=unseen))
                 return
-        if step.after and (why := _all_hold(await self._check_all(step.after))) is not None:
+        # Asked in the same moment: what both look at is looked at once.
+        after, before = await asyncio.gather(self._check_all(step.after), self._check_all(step.before))
+        if step.after and (why := _all_hold(after)) is not None:
             await self._already(step, attempt, why)
             return
-        obstacles = _not_holding(await self._check_until_known(step.before))
+        if any(isinstance(fact, Unknown) for fact in before):
+            before = await self._check_until_known(step.before)
+        obstacles = _not_holding(before)
         if obstacles:
             await self._record(StepBlocked(at_s=self._clock.now_s(), step=step.id, why="; ".join(obstacles)))
             return

@@ -175,6 +175,8 @@ class RetryChosen(_Event, frozen=True, kw_only=True):
     """A person chose to try the blocked, failed or doubtful step again."""
 
     by: Person
+    again: tuple[StepId, ...] = ()
+    """Steps of the same stage that the run had passed over, and that are tried again too."""
 
 
 class AbortChosen(_Event, frozen=True, kw_only=True):
@@ -497,8 +499,8 @@ def _changed(state: RunState, event: Event) -> RunState:
             return replace(state, void=findings)
         case AssumptionsUnknown(findings=findings):
             return replace(state, doubts=findings)
-        case RetryChosen():
-            return _retried(state)
+        case RetryChosen(again=again):
+            return _retried(state, again)
         case AbortChosen(by=by):
             return state if state.aborted_by is not None else replace(state, aborted_by=by)
         case CatalogueNoted(when=when):
@@ -610,7 +612,21 @@ def _with_step(state: RunState, index: int, new: StepState) -> RunState:
     return msgspec.structs.replace(state, steps=(*state.steps[:index], new, *state.steps[index + 1 :]))
 
 
-def _retried(state: RunState) -> RunState:
+def passed_over(state: RunState) -> tuple[StepId, ...]:
+    """The steps that were passed over in the stage of the one that waits: what its check may be waiting for."""
+    waiting = state.waiting_step
+    if waiting is None or not waiting.stage:
+        return ()
+    return tuple(
+        step.id
+        for step, step_state in zip(state.plan.steps, state.steps, strict=True)
+        if step.optional
+        and step.stage == waiting.stage
+        and step_state.status in WAITS_FOR_PERSON - {StepStatus.STUCK}
+    )
+
+
+def _retried(state: RunState, passed: tuple[StepId, ...]) -> RunState:
     # Time has passed, nobody knows how much: what was assumed is looked at again.
     state = msgspec.structs.replace(state, held_at=())
     if state.forgotten:
@@ -634,15 +650,14 @@ def _retried(state: RunState) -> RunState:
     attempt = old.attempt + 1 if old.status is StepStatus.STUCK else old.attempt
     new = msgspec.structs.replace(old, status=again, attempt=attempt, detail="", lines=())
     state = _with_step(state, index, new)
-    # What the run passed over in the same stage (client agents) is what a check of how many are back waits for.
-    for earlier, (other, other_state) in enumerate(
-        zip(state.plan.steps[:index], state.steps[:index], strict=True)
-    ):
-        again_too = other.optional and other_state.status in WAITS_FOR_PERSON - {StepStatus.STUCK}
-        if again_too and step.stage and other.stage == step.stage:
-            again = StepStatus.DOING if other_state.status is StepStatus.IN_DOUBT else StepStatus.TODO
-            retried = msgspec.structs.replace(other_state, status=again, detail="", lines=())
-            state = _with_step(state, earlier, retried)
+    for each in passed:
+        place = state.index_of(each)
+        other = state.steps[place]
+        if other.status not in WAITS_FOR_PERSON - {StepStatus.STUCK}:
+            raise IllegalEvent(f"step {each} is {other.status}; it was not passed over")
+        status = StepStatus.DOING if other.status is StepStatus.IN_DOUBT else StepStatus.TODO
+        retried = msgspec.structs.replace(other, status=status, detail="", lines=())
+        state = _with_step(state, place, retried)
     return state
 
 

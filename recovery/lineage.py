@@ -15,9 +15,9 @@ What the staler log holds past the common entry is then a tail of lower term, wh
 
 Where entries are compacted away a snapshot stands for them, but its meta.json gives only index and term,
 which another cluster can have too. That counts when more says it is the same cluster: an entry held alike,
-equal checksums of both snapshots, or a majority of the larger peer set known to both by node id (ids that
-are just addresses do not count: a cluster founded anew at the same addresses has them too). Else the answer
-is unknown.
+equal checksums of both snapshots, a majority of the larger peer set known to both by node id, or a snapshot of
+a recovery by peers.json (configuration index 1) all of whose voters the other one knows (ids that are just
+addresses do not count: a cluster founded anew at the same addresses has them too). Else the answer is unknown.
 
 What stays possible: a cluster founded anew by servers that kept their node ids, whose first entries are
 equal byte by byte. It shows as one history with nearly all of the staler log dropped; so `dropped` is for a
@@ -258,7 +258,12 @@ def _by_snapshots(
         return meeting
     if meeting is None:
         return LineageUnknown("nothing is left that both hold: what they had in common is compacted away")
-    if not (_same_content(fresh, stale, meeting) or _same_servers(fresh, stale)):
+    if not (
+        _same_content(fresh, stale, meeting)
+        or _same_servers(fresh, stale)
+        or _recovered_from(fresh, stale, meeting)
+        or _recovered_from(stale, fresh, meeting)
+    ):
         return LineageUnknown(
             f"both have passed index {meeting.index} in term {meeting.term}, but nothing tells that it was in the "
             "same cluster: entries are compacted away, and their peer sets share no majority of node ids"
@@ -279,6 +284,21 @@ def _same_content(fresh: ServerLog, stale: ServerLog, at: LogPosition) -> bool:
         return {(each.checksum, each.size) for each in server.snapshots if each.last == at and each.checksum}
 
     return bool(marks(fresh) & marks(stale))
+
+
+def _recovered_from(one: ServerLog, other: ServerLog, at: LogPosition) -> bool:
+    """Whether `one` has a recovery's snapshot ending at `at` whose voters are all voters of the other's set.
+
+    After a majority is gone the new set is never a majority of the old one.
+    """
+    known = {peer.id for peer in other.configuration.servers} if other.configuration else set[str]()
+    return any(
+        snapshot.last == at
+        and snapshot.configuration_index == 1
+        and bool(snapshot.servers)
+        and all(peer.id in known and peer.id != peer.address for peer in snapshot.servers)
+        for snapshot in one.snapshots
+    )
 
 
 def _same_servers(fresh: ServerLog, stale: ServerLog) -> bool:

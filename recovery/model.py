@@ -247,6 +247,8 @@ class ServerObservation(msgspec.Struct, frozen=True, kw_only=True):
     A recovery leaves it so. So does a first bootstrap; but then every server of the cluster has the same set.
     Looked at only where two servers' sets differ; None for everybody else.
     """
+    origin_problem: str = ""
+    """Why that could not be seen; "" where it was, or was not looked at."""
 
     @property
     def reached(self) -> bool:

@@ -81,7 +81,8 @@ class LogEntry:
 class SnapshotMeta:
     """A snapshot's meta.json: up to where it goes, who the peers were, and the checksum of its content.
 
-    `configuration_index` is 0 below Raft protocol 3. `checksum` is Consul's CRC-64 in base64, or empty.
+    `configuration_index` is 1 after a recovery by peers.json, and where the first set still stands. `checksum` is
+    Consul's CRC-64 in base64, or empty.
     """
 
     last: LogPosition

@@ -24,6 +24,7 @@ from recovery.journal import (
     RunState,
     Unlocked,
     fold,
+    passed_over,
 )
 from recovery.membership import Membership
 from recovery.model import (
@@ -390,7 +391,8 @@ class RecoveryService:
                 return Rejected("Nothing waits for a retry now. Nothing was done.")
             if step and (waiting is None or waiting.id != step or state.forgotten):
                 return Rejected("This button is from an older state of the run. Nothing was done.")
-            done = await self._record(view, RetryChosen(at_s=self._clock.now_s(), by=by), f"Retried by {by}.")
+            event = RetryChosen(at_s=self._clock.now_s(), by=by, again=passed_over(state))
+            done = await self._record(view, event, f"Retried by {by}.")
             if done is not None:
                 return done
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from recovery.model import AgentView, KnownNode, Member, MemberStatus
+from recovery.model import AgentView, KnownNode, Member, MemberStatus, host_of
 from recovery.raftentry import LogPosition, Peer
 
 Stats = Mapping[str, Mapping[str, str]]
@@ -131,6 +131,20 @@ def with_self(view: AgentView, body: str) -> AgentView:
     sections = _object(value.get("Stats"))
     return with_stats(
         view, {name: {k: str(v) for k, v in _object(each).items()} for name, each in sections.items()}
+    )
+
+
+def without_stats(view: AgentView, *, own_address: str) -> AgentView:
+    """Fill in what HTTP alone tells of a server below 0.7, whose agent/self has no numbers.
+
+    There status/peers lists the peer set, and a server whose status/leader is its own address is the leader: Raft
+    empties that when it steps down (hashicorp/raft of January 2016, setLeader).
+    """
+    own = {own_address, *(member.address for member in view.members if member.name == view.node_name)}
+    return msgspec.structs.replace(
+        view,
+        names_itself_leader=bool(view.leader_address) and host_of(view.leader_address) in own,
+        configuration=tuple(Peer(address, address, voter=True) for address in view.peers),
     )
 
 

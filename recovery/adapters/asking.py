@@ -37,9 +37,11 @@ async def all_answers(
     return found
 
 
-async def pulses(probe: Probe, names: Sequence[ServerName]) -> dict[ServerName, AgentView | str]:
+async def pulses(
+    probe: Probe, names: Sequence[ServerName], *, numbers: bool = True
+) -> dict[ServerName, AgentView | str]:
     """Ask several agents at once what they answer at once; a sentence stands for one that is silent."""
-    return await all_answers(names, {name: ask(probe.pulse(name)) for name in names})
+    return await all_answers(names, {name: ask(probe.pulse(name, numbers=numbers)) for name in names})
 
 
 async def pulses_until_led(
@@ -49,7 +51,7 @@ async def pulses_until_led(
 
     Without a leader all are waited for: then it may be the slowest one that leads.
     """
-    asked = {name: ask(probe.pulse(name)) for name in names}
+    asked = {name: ask(probe.pulse(name, numbers=False)) for name in names}
 
     def led() -> bool:
         ended = [task.result() for task in asked.values() if task.done() and task.exception() is None]
@@ -79,7 +81,7 @@ async def first_pulses(
 
     async def named(name: ServerName) -> tuple[ServerName, AgentView | str]:
         try:
-            return name, await probe.pulse(name)
+            return name, await probe.pulse(name, numbers=False)
         except (RecoveryError, AgentSilent) as fault:
             return name, str(fault)
 

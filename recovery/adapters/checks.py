@@ -142,7 +142,7 @@ async def _answer(probe: Probe, check: Check, run: RunId) -> Fact:
 
 def _stopped(host: HostView) -> Fact:
     if host.running:
-        return Fails(f"process {host.main_pid} of the unit is there ({host.active_state})")
+        return Fails(f"process {host.main_pid} is there (unit {host.active_state})")
     if host.active_state not in ("inactive", "failed"):
         return Fails(f"the unit is {host.active_state}: systemd is about to start it")
     return Holds(f"no process, unit {host.active_state}")
@@ -184,7 +184,7 @@ async def _running(probe: Probe, server: ServerName) -> Fact:
             return Fails("no process of the unit is there, and systemd has given up starting it", final=True)
         return Fails(f"no process of the unit is there ({host.active_state})")
     try:
-        view = await probe.pulse(server)
+        view = await probe.pulse(server, numbers=False)
     except AgentSilent as silent:
         return Fails(f"process {host.main_pid} is there, but {silent}")
     return Holds(f"process {host.main_pid}, {view.raft_state or 'it answers'}")
@@ -239,18 +239,18 @@ async def _configuration_is(probe: Probe, server: ServerName, peers: tuple[Peer,
 async def _leader_elected(
     probe: Probe, servers: tuple[ServerName, ...], at_least: LogPosition | None
 ) -> Fact:
-    first = await pulses(probe, servers)
+    first = await pulses(probe, servers, numbers=False)
     before = leaders_of(first)
     if len(before) == 1:
         await asyncio.sleep(_BETWEEN_SAMPLES_S)
-        second = await pulses(probe, servers)
+        second = await pulses(probe, servers, numbers=False)
     else:
         second = first
     now = leaders_of(second)
     if len(now) > 1:
         return Fails(f"{' and '.join(now)} name themselves leader at once")
     if len(now) == 1 and now == before:
-        last = views_of(second)[now[0]].last
+        last = (await probe.pulse(now[0])).last
         # By index: a leader writes in a term of its own, so by (term, index) any leader would be "at least".
         if at_least is not None and (last is None or last.index < at_least.index):
             return Fails(
@@ -268,7 +268,7 @@ def _position(last: LogPosition | None) -> str:
 
 
 async def _no_leader(probe: Probe, servers: tuple[ServerName, ...]) -> Fact:
-    found, hosts = await asyncio.gather(pulses(probe, servers), looks(probe, servers))
+    found, hosts = await asyncio.gather(pulses(probe, servers, numbers=False), looks(probe, servers))
     leaders = leaders_of(found)
     if leaders:
         return Fails(f"{' and '.join(leaders)} names itself leader")
@@ -416,7 +416,7 @@ async def _silent(probe: Probe, check: Silent) -> Fact:
         if not host.held_by and not host.fenced_by:
             return Fails(f"{name} carries this node id and nothing keeps it from starting")
     running = tuple(name for name, host in reached.items() if host.running)
-    for name, view in views_of(await pulses(probe, running)).items():
+    for name, view in views_of(await pulses(probe, running, numbers=False)).items():
         if view.node_id == check.node_id:
             return Fails(f"{name} runs with this node id")
         for member in view.members:

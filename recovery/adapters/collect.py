@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from recovery.adapters.answers import parse_info, with_stats
+from recovery.adapters.answers import parse_info, with_stats, without_stats
 from recovery.adapters.consul_api import Agent, AgentAccess, AgentSilent
 from recovery.adapters.host_commands import Host, HostAccess
 from recovery.adapters.journal_lines import telling
@@ -56,7 +56,7 @@ class Probe:
         self._hosts = {server.name: Host(pool, server.address, host) for server in spec.servers}
         self.hosts: Mapping[ServerName, Host] = self._hosts
         self._servers = frozenset(self._hosts)
-        self._pulses: dict[ServerName, SharedQuestion[AgentView]] = {}
+        self._pulses: dict[tuple[ServerName, bool], SharedQuestion[AgentView]] = {}
         self._reading: dict[tuple[ServerName, bool], asyncio.Task[ServerLog]] = {}
 
     def reach(self, clients: Iterable[ClientAgent]) -> None:
@@ -93,8 +93,10 @@ class Probe:
         try:
             metas = await self.hosts[seen.name].snapshot_metas()
             newest = newest_snapshot([parse_snapshot_meta(meta) for meta in metas])
-        except (RecoveryError, RaftLogUnreadable):
-            return seen
+        except RaftLogUnreadable as damage:
+            return msgspec.structs.replace(seen, origin_problem=damage.reason)
+        except RecoveryError as fault:
+            return msgspec.structs.replace(seen, origin_problem=str(fault))
         ours = {peer.id for peer in seen.configuration if peer.voter}
         if newest is None or newest.configuration_index != 1:
             return seen
@@ -151,19 +153,25 @@ class Probe:
         except RecoveryError as fault:
             return None, str(fault)
 
-    async def pulse(self, name: ServerName) -> AgentView:
+    async def pulse(self, name: ServerName, *, numbers: bool = True) -> AgentView:
         """Ask an agent what it answers at once; raises AgentSilent or HostUnreachable.
 
-        Whoever asks before it has begun shares one answer.
+        Whoever asks before it has begun shares one answer. Without `numbers` (term, last and committed index) a
+        server below 0.7 is not asked for them: they take starting a program on its host.
         """
-        if name not in self._pulses:
-            self._pulses[name] = SharedQuestion(partial(self._pulse, name))
-        return await self._pulses[name]()
+        question = (name, numbers)
+        if question not in self._pulses:
+            self._pulses[question] = SharedQuestion(partial(self._pulse, name, numbers=numbers))
+        return await self._pulses[question]()
 
-    async def _pulse(self, name: ServerName) -> AgentView:
+    async def _pulse(self, name: ServerName, *, numbers: bool) -> AgentView:
+        address = self.hosts[name].address
         async with self.agent(name) as agent:
-            view = await agent.pulse(own_address=self.hosts[name].address)
-        return await self._completed(name, view)
+            view = await agent.pulse(own_address=address)
+        if numbers:
+            return await self._completed(name, view)
+        old = not view.raft_state and view.node_name and name in self._servers
+        return without_stats(view, own_address=address) if old else view
 
     async def _completed(self, name: ServerName, view: AgentView) -> AgentView:
         """Add `consul info` where a server's agent/self has no Stats: below 0.7."""

@@ -39,7 +39,7 @@ die() {
     shift
     case $begun$code in yes6[4-9]) code=70 ;; *) ;; esac
     # What changes the meaning of a stop must not outlive the stop that it was made for.
-    [ -z "$stop_dir" ] || rm -f -- "$stop_dir/$STOP_DROP_IN"
+    [ -z "$stop_dir" ] || { rm -f -- "$stop_dir/$STOP_DROP_IN" && systemctl daemon-reload 9>&-; }
     printf '%s\n' "$*" | tr '\n' ' ' >&2
     printf '\n' >&2
     exit "$code"
@@ -126,8 +126,8 @@ stranger_pid() {
     [ -n "$data_dir" ] && [ -f "$db" ] || return 0
     sed -n "s/^[0-9]*: FLOCK *ADVISORY *WRITE *\([0-9][0-9]*\) [0-9a-f:]*:$(stat -L -c %i "$db") .*/\1/p" /proc/locks |
         while IFS= read -r holder; do
-            # The same number may be a file of another file system.
-            find "/proc/$holder/fd" -lname "$db" 2>/dev/null | grep -q . || continue
+            # The same number may be a file of another file system; by whatever path the process opened it.
+            stat -L -c '%d %i' "/proc/$holder/fd/"* 2>/dev/null | grep -qx "$(stat -L -c '%d %i' "$db")" || continue
             printf '%s\n' "$holder"
             break
         done

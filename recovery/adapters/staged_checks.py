@@ -54,7 +54,7 @@ async def answer(probe: Probe, check: StagedCheck) -> Fact:
             host = await probe.hosts[server].look()
             if not host.running:
                 return Fails(f"the agent is stopped ({host.active_state})")
-            known = (await probe.pulse(server)).leader_address
+            known = (await probe.pulse(server, numbers=False)).leader_address
             return Holds(f"it follows {known}") if known else Fails("error: it knows no leader")
         case IsMember(server, servers):
             return await _members_back(probe, (server,), 0, servers)
@@ -135,7 +135,7 @@ def _reaches(leader: ServerName, view: AgentView, check: LeaderStays) -> Fact:
 async def _members_back(
     probe: Probe, clients: tuple[ServerName, ...], missing_at_most: int, servers: tuple[ServerName, ...]
 ) -> Fact:
-    found = await pulses(probe, servers)
+    found = await pulses(probe, servers, numbers=False)
     leaders = leaders_of(found)
     if len(leaders) != 1:
         silent = [f"{name}: {view}" for name, view in found.items() if isinstance(view, str)]

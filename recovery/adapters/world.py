@@ -223,7 +223,7 @@ class ClusterWorld:
 
     async def leaders(self) -> tuple[ServerName, ...]:
         """Name the servers that name themselves leader right now; those that do not answer are left out."""
-        return leaders_of(await pulses(self._probe, self._names))
+        return leaders_of(await pulses(self._probe, self._names, numbers=False))
 
 
 def _server_of(about: Check | Action) -> ServerName | None:

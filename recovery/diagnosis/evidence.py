@@ -78,6 +78,11 @@ def voter_line(voter: VoterSight) -> str:
             )
         case Sight.EMPTIED:
             return f"voter {who} (id {voter.node_id[:8]}): its log is gone, the server is blank"
+        case Sight.BARE:
+            return (
+                f"voter {who} (id {voter.node_id[:8]}): the data directory of its host is empty, as if no agent had "
+                "ever run there (a disk that is not mounted?)"
+            )
         case Sight.UNREACHED:
             return f"voter {who} (id {voter.node_id[:8]}): its host is not reachable"
         case Sight.UNMATCHED:

@@ -34,6 +34,9 @@ class Sight(StrEnum):
     """Reached and stopped, but its Raft log cannot be read."""
     EMPTIED = "emptied"
     """Reached with its old id, but its log is gone: a blank server."""
+    BARE = "an empty data directory"
+    """The host of that name or address is reached, and its agent has never run there: a new machine, or an unmounted
+    disk. Nobody can tell which, so it has to be claimed like one that is away."""
     UNREACHED = "not reachable"
     REPLACED = "replaced"
     """The server of that name is reached and carries another id: the old disk is not there."""
@@ -104,6 +107,11 @@ def blank(server: ServerObservation) -> bool:
     if server.stored is not None:
         return server.stored.last is None
     return False
+
+
+def bare(server: ServerObservation) -> bool:
+    """Whether an agent has never run in the data directory as it is now: no log, no node id (from 0.7.3 on)."""
+    return blank(server) and not has_files(server) and not server.node_id and not live_peers_file(server)
 
 
 def has_files(server: ServerObservation) -> bool:
@@ -232,6 +240,8 @@ def _sight(peer: Peer, observation: ClusterObservation) -> VoterSight:
     if namesake is None:
         return VoterSight(NodeId(peer.id), peer.address, name or peer.address, Sight.UNMATCHED)
     sight = Sight.REPLACED if namesake.reached and namesake.node_id else Sight.UNREACHED
+    if bare(namesake):
+        sight = Sight.BARE
     return VoterSight(NodeId(peer.id), peer.address, namesake.name, sight)
 
 
@@ -242,6 +252,8 @@ def _sight_of(server: ServerObservation) -> Sight:
         return Sight.UNREACHED
     if host.fenced_by:
         return Sight.FENCED
+    if bare(server):
+        return Sight.BARE
     if blank(server):
         return Sight.EMPTIED
     if host.running:

@@ -8,7 +8,7 @@ reachable nor claimed (as CockroachDB's loss-of-quorum recovery does it).
 from __future__ import annotations
 
 from recovery.diagnosis import Sight, Survey, VoterSight, survey
-from recovery.diagnosis.survey import alive_in_gossip, blank, sign_of_life
+from recovery.diagnosis.survey import alive_in_gossip, bare, blank, sign_of_life
 from recovery.model import ServerName, host_of
 from recovery.plan import Claim
 
@@ -28,6 +28,10 @@ def contradictions(seen: Survey, lost: tuple[ServerName, ...]) -> tuple[str, ...
                 problems.append(f"You say {name} is gone for good, but {alive}.")
             elif voter.sight is Sight.EMPTIED:
                 problems.append(f"{name} is reached and blank: it joins at the end, do not claim it as lost.")
+            elif voter.sight is Sight.STOPPED and voter in seen.former:
+                problems.append(
+                    f"{name} is reached, and no voter of the newest peer set: the plan fences it, do not claim it."
+                )
             elif voter.sight is Sight.STOPPED:
                 problems.append(
                     f"You say {name} is gone for good, but its host is reached and its data is there: "
@@ -62,4 +66,5 @@ def _fenced(voter: VoterSight, seen: Survey) -> bool:
     if voter.sight in {Sight.DAMAGED, Sight.FENCED}:
         return True
     host = host_of(voter.address)
-    return any(s.reached and s.address == host and blank(s) for s in seen.observation.servers)
+    # On a bare host the old disk may only be unmounted: it would come back at the next boot, whatever is held now.
+    return any(s.reached and s.address == host and blank(s) and not bare(s) for s in seen.observation.servers)

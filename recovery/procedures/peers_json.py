@@ -49,6 +49,10 @@ from recovery.raftentry import LogPosition, Peer
 
 NAME = "peers-json"
 
+_BARE = (
+    "The data directory of {0} is empty, as if its agent had never run: is a disk not mounted there? Then mount it and "
+    "ask again. Started so, it would be a new server beside the one on that disk."
+)
 _BIGGER = (
     "This was asked for by --method: enough voters are there to elect a leader without it. Starting what is "
     "stopped would heal too, and loses nothing."
@@ -236,10 +240,15 @@ def _plan(seen: Survey, survivors: tuple[VoterSight, ...], *, bigger: bool) -> P
     steps += [_write(name, peers, version, touched) for name in sorted(ranked)]
     # Exactly these start now. One more that somebody started by hand would be a vote nobody planned.
     others_down = tuple(AgentStopped(name) for name in touched if name not in first)
+    # Asked again at each try: a retry may come hours later, when the lost ones are back and lead.
+    still_quiet: tuple[Check, ...] = (
+        NoLeader(touched),
+        *(Silent(claim.server, claim.node_id, claim.address) for claim in claimed),
+    )
     steps += [
         parts.start_recovered(
             name,
-            before=(PeersFileIs(name, peers), AgentHeld(name), *others_down),
+            before=(PeersFileIs(name, peers), AgentHeld(name), *others_down, *still_quiet),
             after=(ConfigurationIs(name, peers),),
             together="start-quorum",
         )
@@ -350,7 +359,7 @@ def _warnings(
     warnings += [
         f"{voter.name} (id {voter.node_id[:8]}, {voter.address}): if this server ever comes back, "
         "it must not be started; wipe its raft directory first."
-        for voter in seen.seen(Sight.UNREACHED, Sight.UNMATCHED, Sight.REPLACED)
+        for voter in seen.seen(Sight.UNREACHED, Sight.UNMATCHED, Sight.REPLACED, Sight.BARE)
         if seen.claimed(voter)
     ]
     without_snapshot = [
@@ -363,6 +372,9 @@ def _warnings(
         )
     warnings += [f"{name} is fenced and stays out ({why})." for name, why in fenced]
     warnings += [f"{name} has no data and joins as a new server at the end." for name in blanks]
+    warnings += [
+        _BARE.format(voter.name) for voter in (*seen.voters, *seen.former) if voter.sight is Sight.BARE
+    ]
     return tuple(warnings)
 
 

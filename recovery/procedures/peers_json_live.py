@@ -119,7 +119,7 @@ def _plan(
         _start(
             name,
             together="start-quorum",
-            before=(PeersFileIs(name, peers), AgentHeld(name), *down),
+            before=(PeersFileIs(name, peers), AgentHeld(name), *down, *quiet),
             after=(AgentRunning(name),),
         )
         for name in first

@@ -13,7 +13,7 @@ from recovery.diagnosis import Degraded, ServersStopped, Sight, Survey, survey
 from recovery.diagnosis.survey import believed_peers, blank, of_older_sets, position, raft_address
 from recovery.diagnosis.versions import live_peers_file
 from recovery.model import ClusterObservation, ServerName, ServerObservation, host_of
-from recovery.plan import SCHEMA, Check, PeersFileAbsent, Plan, PlanReport, Proposal, Refusal, Step
+from recovery.plan import SCHEMA, Check, PeersFileAbsent, Plan, PlanReport, Proposal, Refusal, Silent, Step
 from recovery.procedures import parts
 from recovery.procedures.ranking import ranking
 
@@ -50,6 +50,16 @@ def build(observation: ClusterObservation, diagnosis: ServersStopped | Degraded)
     voters = {voter.name for voter in seen.seen(Sight.STOPPED)}
     led = isinstance(diagnosis, Degraded)
     stopped = [observation.server(name) for name in diagnosis.stopped]
+    unsure = [s for s in observation.servers if s.origin_problem]
+    if unsure:
+        return Refusal(
+            procedure=NAME,
+            reasons=tuple(
+                f"{s.name}: whether its peer set comes from a recovery could not be seen ({s.origin_problem})."
+                for s in unsure
+            ),
+            next_step="Two servers' peer sets differ, so this has to be known before one is started. Ask again.",
+        )
     older = tuple(name for name in of_older_sets(seen) if name in voters)
     first = tuple(
         server.name
@@ -63,7 +73,8 @@ def build(observation: ClusterObservation, diagnosis: ServersStopped | Degraded)
         and not blank(s)
         and not (led and (_was_removed(s, seen) or _peerless(s, seen)))
     )
-    last = tuple(server.name for server in stopped if server.name not in (*first, *foreign, *older))
+    empty = tuple(voter.name for voter in seen.seen(Sight.BARE))
+    last = tuple(s.name for s in stopped if s.name not in (*first, *foreign, *older, *empty))
     there = len(seen.seen(Sight.RUNNING, Sight.STOPPED)) - len(of_older_sets(seen))
     if older and not ((first or last) and (led or there >= seen.quorum)):
         reasons = tuple(_older_set_line(name, seen) for name in older)
@@ -107,7 +118,11 @@ def build(observation: ClusterObservation, diagnosis: ServersStopped | Degraded)
     steps += [parts.stop(name) for name in running_blanks]
     steps += [parts.unload(name, held_by=run) for name, run in unread.items() if name in (*first, *last)]
     steps += [
-        parts.start_again(name, together="start", before=_unloaded(observation.server(name)))
+        parts.start_again(
+            name,
+            together="start",
+            before=(*_unloaded(observation.server(name)), *_left_out_are_silent(name, seen)),
+        )
         for name in first
     ]
     steps.append(parts.await_leader(everyone, at_least=None))
@@ -121,7 +136,7 @@ def build(observation: ClusterObservation, diagnosis: ServersStopped | Degraded)
         steps.append(parts.start_again(name, together="", before=_unloaded(observation.server(name))))
         steps.append(parts.join(name, gossip))
     fenced = {s.name for s in observation.servers if s.host is not None and s.host.fenced_by}
-    left_out = {*fenced, *foreign, *older}
+    left_out = {*fenced, *foreign, *older, *empty}
     steps.append(parts.verify(tuple(name for name in everyone if name not in left_out)))
     warnings = [
         f"{server.name} is held by run {server.host.held_by}; starting releases it"
@@ -135,6 +150,15 @@ def build(observation: ClusterObservation, diagnosis: ServersStopped | Degraded)
     ]
     warnings += [_foreign_line(name) for name in foreign]
     warnings += [f"{_older_set_line(name, seen)} It stays stopped." for name in older]
+    warnings += [
+        f"{name} is not started: its data directory is empty, as if its agent had never run. Is a disk not mounted?"
+        for name in empty
+    ]
+    warnings += [
+        f"{name} learns the newest peer set only once it runs: keep {', '.join(away)} off until then."
+        for name in first
+        if (away := [check.name for check in _left_out_are_silent(name, seen)])
+    ]
     plan = Plan(
         schema=SCHEMA,
         procedure=NAME,
@@ -146,6 +170,16 @@ def build(observation: ClusterObservation, diagnosis: ServersStopped | Degraded)
         steps=_unique(steps),
     )
     return Proposal(plan, PlanReport(ranking=ranking(observation)))
+
+
+def _left_out_are_silent(name: ServerName, seen: Survey) -> tuple[Silent, ...]:
+    """Whoever a recovery left out must not be there when one starts that would still vote with them."""
+    own = {peer.id for peer in seen.server(name).configuration if peer.voter}
+    return tuple(
+        Silent(ServerName(voter.name), voter.node_id, voter.address)
+        for voter in seen.former
+        if voter.node_id in own and voter.sight not in {Sight.STOPPED, Sight.FENCED, Sight.RUNNING}
+    )
 
 
 def _older_set_line(name: ServerName, seen: Survey) -> str:
@@ -163,7 +197,8 @@ def _after_a_recovery(seen: Survey, *, led: bool) -> str:
             "Take it out of the peers on the leader (`consul operator raft remove-peer -id=ID`), archive and empty "
             f"its raft directory by hand, then ask again: `/consul recover {cluster}` starts it as a new server."
         )
-    away = ",".join(dict.fromkeys(v.claim_as for v in seen.former if v.sight is not Sight.RUNNING))
+    gone = {Sight.UNREACHED, Sight.UNMATCHED, Sight.REPLACED, Sight.BARE}
+    away = ",".join(dict.fromkeys(v.claim_as for v in seen.former if v.sight in gone))
     lost = f" --lost {away}" if away else ""
     return f"Give them all the same set: `/consul recover {cluster} --method peers-json{lost}`."
 

@@ -20,7 +20,7 @@ class Agents:
         self._views = views
         self.may_answer = {name: asyncio.Event() for name in views}
 
-    async def pulse(self, name: ServerName) -> AgentView:
+    async def pulse(self, name: ServerName, *, numbers: bool = True) -> AgentView:
         await self.may_answer[name].wait()
         view = self._views[name]
         if view is None:

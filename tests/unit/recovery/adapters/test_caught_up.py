@@ -44,7 +44,7 @@ class Agents:
         self._views = views
         self.hosts = {ServerName(name): Host(running=True) for name in views}
 
-    async def pulse(self, name: ServerName) -> AgentView:
+    async def pulse(self, name: ServerName, *, numbers: bool = True) -> AgentView:
         views = self._views[name]
         view = views.pop(0) if len(views) > 1 else views[0]
         if view is None:
