@@ -279,3 +279,19 @@ class TestCompactedAway:
         )
 
         assert found == OneHistory(LogPosition(4, 50), dropped=0, missing=10)
+
+    def test_a_recovery_by_some_of_the_old_voters_is_of_their_cluster(self) -> None:
+        """Of five two made themselves the new set: never a majority of the old one, yet all of them are known to it."""
+        new, old = snapshot_json(40, 3, ("id-a", "id-b")), snapshot_json(20, 2, (*IDS, "id-d", "id-e"))
+
+        found = judge([], run(21, 40, 3), fresh_snapshots=[new], stale_snapshots=[old])
+
+        assert found == OneHistory(LogPosition(3, 40), dropped=0, missing=0)
+
+    def test_a_recovery_with_a_voter_that_the_other_does_not_know_proves_nothing(self) -> None:
+        """Somebody else's cluster may stand at the same place."""
+        new, old = snapshot_json(40, 3, ("id-a", "id-z")), snapshot_json(20, 2, (*IDS, "id-d", "id-e"))
+
+        found = judge([], run(21, 40, 3), fresh_snapshots=[new], stale_snapshots=[old])
+
+        assert isinstance(found, LineageUnknown)

@@ -8,10 +8,12 @@ from recovery.plan import (
     ArchiveState,
     JoinGossip,
     LogIs,
+    NoLeader,
     Plan,
     Proposal,
     Refusal,
     ReleaseHold,
+    Silent,
     StartAgent,
     WipeRaft,
     WritePeers,
@@ -205,3 +207,65 @@ def test_a_hold_on_a_running_server_is_seen_and_taken_off() -> None:
     assert isinstance(diagnosis, Degraded)
     assert "s2 runs, but is held by run r0" in diagnosis.headline
     assert [step.action for step in planned(asked(seen)).steps] == [ReleaseHold(ServerName("s2"))]
+
+
+class TestEmptyDataDirectory:
+    """A disk that is not mounted looks like a machine whose agent never ran."""
+
+    @staticmethod
+    def bare(name: str) -> ServerObservation:
+        return ServerObservation(
+            name=ServerName(name),
+            address=address(name),
+            host=host(running=False, raft_db_bytes=-1, peers_info=False),
+            stored=StoredLog(last=None, term=0, configuration=()),
+        )
+
+    def test_it_has_to_be_claimed_and_its_name_typed(self) -> None:
+        """Nobody can tell whether the voter's disk is gone: whoever says so types it, and is warned."""
+        seen = cluster(running("s1", voters=THREE), blank("s2"), self.bare("s3"))
+        assert "--lost s2,s3" in refused(asked(seen))
+        plan = planned(asked(seen, "s2", "s3"))
+        assert "s3" in plan.typed_names
+        assert any("is a disk not mounted" in line for line in plan.warnings)
+
+    def test_below_protocol_3_too(self) -> None:
+        """There its address is the voter's id, and it is no emptied server that would need no claim."""
+        voters = by_address("s1", "s2", "s3")
+        survivor = protocol_2(running("s1", voters=voters))
+        seen = cluster(survivor, unreachable("s2"), self.bare("s3"))
+        assert "s3" in refused(asked(seen, "s2"))
+
+    def test_a_start_leaves_it_alone(self) -> None:
+        """With enough others it is not needed, and an agent started on it would be a new server."""
+        seen = cluster(stopped("s1", voters=THREE), stopped("s2", voters=THREE), self.bare("s3"))
+        plan = planned(asked(seen))
+        started = [step.action.server for step in plan.steps if isinstance(step.action, StartAgent)]
+        assert started == ["s1", "s2"]
+        assert any("s3 is not started: its data directory is empty" in line for line in plan.warnings)
+
+
+def test_every_try_of_a_recovered_start_asks_whether_the_lost_are_silent() -> None:
+    """A retry may come hours later, when they are back and lead."""
+    seen = cluster(running("s1", voters=THREE), blank("s2"), blank("s3"))
+    plan = planned(asked(seen, "s2", "s3"))
+    [start] = [step for step in plan.steps if step.id == "start-s1"]
+    assert {check.name for check in start.before if isinstance(check, Silent)} == {"s2", "s3"}
+    assert any(isinstance(check, NoLeader) for check in start.before)
+
+
+def test_where_the_origin_of_a_set_could_not_be_seen_nothing_is_started() -> None:
+    """One lost answer must not switch the rule off."""
+    s1 = replace(running("s1", voters=TWO), origin_problem="the connection broke")
+    answer = refused(asked(cluster(s1, stopped("s2", voters=FIVE))))
+    assert "could not be seen (the connection broke)" in answer
+    assert "Ask again" in answer
+
+
+def test_one_that_is_behind_is_started_only_while_the_left_out_are_silent() -> None:
+    """Until it has caught up it would still vote with them."""
+    s1 = replace(running("s1", voters=TWO), set_by_snapshot=END)
+    plan = planned(asked(cluster(s1, stopped("s2", voters=FIVE, last=(2, 9)))))
+    [start] = [step for step in plan.steps if step.id == "start-s2"]
+    assert len([check for check in start.before if isinstance(check, Silent)]) == 3
+    assert any("keep" in line and "off until then" in line for line in plan.warnings)
