@@ -129,7 +129,10 @@ async def _serve(settings: Settings, arguments: argparse.Namespace) -> int:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(part for part in text.replace(";", ",").split(",") if part))
+    names = tuple(dict.fromkeys(part.strip() for part in text.replace(";", ",").split(",") if part.strip()))
+    if not names:
+        raise argparse.ArgumentTypeError("no server is named; write s2,s3")
+    return names
 
 
 class _Parser(argparse.ArgumentParser):

@@ -270,7 +270,7 @@ def check_approvals(settings: Settings, members: Mapping[str, Sequence[str]]) ->
             failed(
                 "approvals",
                 "how many",
-                f"{needed} must approve, and there are not as many for what {', '.join(alone)} proposes"
+                f"{needed} must approve, and nobody else can approve what is proposed by {', '.join(alone)}"
                 + ("" if approvals.policy.requester_counts else " (nobody approves their own proposal)"),
                 next_step="Name more approvers, or lower approvals.people_needed.",
             )

@@ -452,7 +452,9 @@ class RecoveryService:
         """One run; UnknownRun if the store has none of that id."""
         events = await self._store.events(cluster, run)
         if not events:
-            raise UnknownRun(f"There is no run {run} of cluster {cluster}. Nothing was done.")
+            raise UnknownRun(
+                f"There is no run {run} of cluster {cluster}. Nothing was done. `runs` lists them."
+            )
         return RunView(cluster, run, fold(events), events)
 
     async def runs(self, cluster: ClusterName, *, limit: int = 20) -> tuple[RunView, ...]:
@@ -464,7 +466,7 @@ class RecoveryService:
         for cluster in self._clusters:
             if await self._store.events(cluster, run):
                 return await self.show(cluster, run)
-        raise UnknownRun(f"There is no run {run}. Nothing was done.")
+        raise UnknownRun(f"There is no run {run}. Nothing was done. `runs` lists them.")
 
 
 def _warned(planned: Planned) -> Proposal:

@@ -859,6 +859,9 @@ override_by_drop_in() {
 take_override_off() {
     written=
     begun=yes
+    had_drop_in=no
+    case "$(fact DropInPaths)" in *"/$OVERRIDE_DROP_IN"*) had_drop_in=yes ;; *) ;; esac
+    [ ! -e "/etc/systemd/system/$UNIT.d/$OVERRIDE_DROP_IN" ] || had_drop_in=yes
     [ ! -f "$STATE/override" ] || read -r _ _ written <"$STATE/override"
     while IFS= read -r file; do
         case ${file##*/} in
@@ -871,7 +874,7 @@ $written
 $(printf '%s' "$config_dirs" | sed "s|\$|/$OVERRIDE_FILE|")
 FILES
     rmdir -- "/etc/systemd/system/$UNIT.d" 2>/dev/null
-    systemctl daemon-reload 9>&- || return 1
+    [ "$had_drop_in" = no ] || systemctl daemon-reload 9>&- || return 1
     rm -f -- "$STATE/override"
 }
 

@@ -96,7 +96,9 @@ async def _leader_stays(probe: Probe, check: LeaderStays) -> Fact:
     until_s = loop.time() + check.seconds
     first: tuple[ServerName, int] | None = None
     while True:
-        found = await pulses(probe, check.servers)
+        # Its term is asked for at both ends: whoever was elected again meanwhile leads in a higher one.
+        ends = first is None or loop.time() >= until_s
+        found = await pulses(probe, check.servers, numbers=ends)
         leaders = leaders_of(found)
         if not leaders:
             unseen = await _unseen(probe, [name for name, view in found.items() if isinstance(view, str)])
@@ -106,12 +108,14 @@ async def _leader_stays(probe: Probe, check: LeaderStays) -> Fact:
         if len(leaders) > 1:
             return Fails(f"{' and '.join(leaders)} name themselves leader at once")
         view = views_of(found)[leaders[0]]
-        if first is not None and first != (leaders[0], view.term):
-            return Fails(f"{first[0]} did not stay leader: {leaders[0]} leads in term {view.term}")
-        first = (leaders[0], view.term)
-        if loop.time() >= until_s:
+        if first is not None and (first[0] != leaders[0] or (ends and first[1] != view.term)):
+            term = f" in term {view.term}" if ends else ""
+            return Fails(f"{first[0]} did not stay leader: {leaders[0]} leads{term}")
+        if first is None:
+            first, until_s = (leaders[0], view.term), loop.time() + check.seconds
+        elif ends:
             return _reaches(leaders[0], view, check)
-        await asyncio.sleep(_SAMPLE_EVERY_S)
+        await asyncio.sleep(min(_SAMPLE_EVERY_S, max(0.0, until_s - loop.time())))
 
 
 async def _unseen(probe: Probe, silent: list[ServerName]) -> list[str]:

@@ -21,7 +21,11 @@ def contradictions(seen: Survey, lost: tuple[ServerName, ...]) -> tuple[str, ...
         voters = [voter for voter in everybody if survey(seen.observation, (name,)).claimed(voter)]
         if not voters:
             known = ", ".join(voter.name for voter in seen.voters)
-            problems.append(f"“{name}” is none of the voters that the freshest server knows: {known}.")
+            problems.append(
+                f"“{name}” is none of the voters that the freshest server knows: {known}."
+                if known
+                else f"No server's Raft configuration could be seen, so that {name} is gone could not be checked."
+            )
         for voter in voters:
             alive = sign_of_life(voter, seen.observation)
             if alive:

@@ -412,7 +412,7 @@ async def test_too_few_approvers_fail(approvals: dict[str, Any], alone: str) -> 
     """Rules that nobody could meet for somebody's proposal are found in the evening, not at night."""
     finding = only(await examine(settings(approvals=approvals)))
     assert finding.verdict is Verdict.FAILED
-    assert f"for what {alone} proposes" in finding.message
+    assert f"what is proposed by {alone}" in finding.message
 
 
 async def test_one_person_is_enough_where_they_may_approve_themselves() -> None:
