@@ -69,6 +69,8 @@ from recovery.ports import ActKey, Clock, Lease, LeaseHeld, Notifier, RunStore, 
 
 LEASE_TTL_S = 10.0
 POLL_S = 0.3
+FIRST_POLL_S = 0.1
+"""What takes effect at all mostly does so within the second; after that nothing is lost by asking less often."""
 ASSUMPTION_PATIENCE_S = 20.0
 """A host may need a moment after a stop; an assumption that cannot be seen is asked again for this long."""
 HAND_OVER_AFTER_S = 10.0
@@ -344,6 +346,7 @@ class Driver:
         ``unless_seen`` is what is known already in case that it never holds. ``cut_off`` names an act whose end
         was not seen: without the host's receipt it may still take effect, so it is in doubt, not failed.
         """
+        poll_s = FIRST_POLL_S
         while True:
             facts = await self._check_all(step.after)
             if _all_hold(facts) is not None:
@@ -360,7 +363,8 @@ class Driver:
             if interrupted or hopeless or self._clock.monotonic_s() >= deadline_s:
                 break
             self._give_way(patience_s=HAND_OVER_AFTER_S)
-            await self._clock.sleep(POLL_S)
+            await self._clock.sleep(poll_s)
+            poll_s = min(POLL_S, poll_s * 1.5)
         seen = [fact.observed for fact in facts if isinstance(fact, Fails)]
         unseen = [fact.reason for fact in facts if isinstance(fact, Unknown)]
         if cut_off is not None and not isinstance(await self._world.receipt(step.action, key=cut_off), Holds):
