@@ -78,15 +78,13 @@ async def measure(lab: Lab, *, pairs: int) -> Section:
 def _text(
     found: dict[str, list[Judged]], pairs: int, version: tuple[int, int, int], *, stand_in: bool
 ) -> str:
+    bare_works_s = statistics.median(_works(found["bare loop"]))
     bare_s = statistics.median(_ended(found["bare loop"]))
     rows = [
         (
             name,
-            *(
-                spread(works)
-                if (works := [each.works_s for each in trials if each.works_s is not None])
-                else ("-",) * 3
-            ),
+            *(spread(works) if (works := _works(trials)) else ("-",) * 3),
+            f"{statistics.median(works) / bare_works_s:.2f}" if works else "-",
             f"{statistics.median(_ended(trials)):.2f}",
             f"{statistics.median(_ended(trials)) / bare_s:.2f}",
             f"{sum(each.works_s is None for each in trials)} of {len(trials)}",
@@ -95,19 +93,35 @@ def _text(
         )
         for name, trials in found.items()
     ]
-    heads = ("", "works", "min", "max", "ended", "ratio", "never worked", "two leaders", "key lost")
+    heads = ("", "works", "min", "max", "ratio", "ended", "ratio", "never worked", "two leaders", "key lost")
     what = "the stand-in of 0.6.4" if stand_in else "Consul " + ".".join(map(str, version))
     return (
         f"Three servers of {what}, peers emptied by a graceful stop one after the other; {pairs} trials of each way "
         "in turns on clusters made afresh. *Works* (median, least, greatest) is the first moment at which a server "
         "names itself leader, all three are peers, each knows the leader and a write is acknowledged; *ended* is "
-        "the end of the way itself, when the override is off again and all has settled; *ratio* compares the ends "
-        f"(what we aim at against the bare loop is at most {TARGET}). The old playbook is "
+        "the end of the way itself, when the override is off again and all has settled; each *ratio* is to the bare "
+        f"loop (what we aim at for *works* is at most {TARGET}). The old playbook is "
         "`bench/staged/old_playbook.yml`, the bare loop `bench/staged/bare.sh`: the same safe order as ours by "
         "somebody who knows which server left last. Two leaders: two servers named themselves leader at once, "
         "sampled every 200 ms. Run it with `python -m bench staged --pairs 5`; LAB_CONSUL takes a real old "
-        "program.\n\n" + table(heads, rows)
+        "program.\n\n" + table(heads, rows) + (_WHY_SLOWER if _ratio(found) > TARGET else "")
     )
+
+
+_WHY_SLOWER = (
+    "\n\nWhat we aim at is not reached. What ours does beyond the loop: holds that outlast a reboot, archives, logs "
+    "read and held against each other, a look before and after every step: 2 to 3 s on two cores with three hosts. The "
+    "loop knows from its author who left last, and of its own time 3 s are the wait for a leader that stays, which both "
+    "have. The stand-in makes it worse: each question to it about its log starts a Python program on its host."
+)
+
+
+def _ratio(found: dict[str, list[Judged]]) -> float:
+    return statistics.median(_works(found["ours"])) / statistics.median(_works(found["bare loop"]))
+
+
+def _works(trials: Sequence[Judged]) -> list[float]:
+    return [trial.works_s for trial in trials if trial.works_s is not None]
 
 
 def _ended(trials: Sequence[Judged]) -> list[float]:
