@@ -12,7 +12,6 @@ import contextlib
 import os
 import signal
 import sys
-from typing import Any
 
 import aiohttp
 import structlog
@@ -33,6 +32,7 @@ from bot.version import version
 from bot.wiring import Core, mentions_of, open_core, rules_of, secrets_of
 from config.settings import load_settings, settings_path
 from config.values import Settings, SlackSettings
+from recovery.engine import end_tasks
 from recovery.errors import RecoveryError, SettingsProblem
 from recovery.lookout import Lookout
 from recovery.supervisor import Supervisor
@@ -140,26 +140,12 @@ async def serve(settings: Settings) -> None:
             # No further step is begun from now on; the one under way is finished meanwhile.
             supervisor.drain()
             # First the ears: what Slack sends from now on goes to another process.
-            await _end(front, looking, marking)
+            await end_tasks(front, looking, marking)
             await tasks.drain(timeout_s=ANSWERS_S)
             await asyncio.wait({driving}, timeout=DRAIN_S)
             # An act under way on a host ends there by itself; its outcome is asked for by the next driver.
-            await _end(driving, stopping)
+            await end_tasks(driving, stopping)
             await notifier.close(timeout_s=1.0)
-
-
-async def _end(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel until they have ended: once is not enough.
-
-    Before Python 3.12 asyncio.wait_for, which redis-py sends with, loses a cancellation that arrives together with
-    its result (https://github.com/python/cpython/issues/86296); a task that then waits would wait for ever.
-    """
-    waiting: set[asyncio.Task[Any]] = set(tasks)
-    while waiting:
-        for task in waiting:
-            task.cancel()
-        _, waiting = await asyncio.wait(waiting, timeout=1.0)
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _check_store(core: Core) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from typing import Any
 
 import structlog
 
@@ -139,11 +140,7 @@ class Driver:
                 await ended  # raises what ended it: no run goes on without its lease or its watch
             return await main
         finally:
-            for task in (main, watch, heartbeat):
-                task.cancel()
-            for task in (main, watch, heartbeat):
-                with contextlib.suppress(asyncio.CancelledError, Exception):
-                    await task
+            await end_tasks(main, watch, heartbeat)
 
     async def _heartbeat(self) -> None:
         while True:
@@ -587,6 +584,20 @@ class Driver:
         for event in new:
             self._state = apply(self._state, event)
         return new
+
+
+async def end_tasks(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel until they have ended: once is not enough.
+
+    Before Python 3.12 asyncio.wait_for, which redis-py sends with, loses a cancellation that arrives together with
+    its result (https://github.com/python/cpython/issues/86296); a task that then waits would wait for ever.
+    """
+    waiting: set[asyncio.Task[Any]] = set(tasks)
+    while waiting:
+        for task in waiting:
+            task.cancel()
+        _, waiting = await asyncio.wait(waiting, timeout=1.0)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _subject(check: Check) -> str:

@@ -57,10 +57,10 @@ async def test_what_bars_the_way_is_said_in_one_message_and_nothing_is_touched(l
         well = await consul_recovery(good, "doctor")
         assert (well.status, well.err) == (0, "")
         # No bot runs here: to start it is the one step that is left.
-        [left] = [line for line in well.out.splitlines() if line.startswith("warning")]
+        [left] = [line for line in well.out.splitlines() if line.startswith("WARNING")]
         assert "no bot runs with these settings" in left
         words = {line.split()[0] for line in well.out.splitlines()[:-2] if not line.startswith(" ")}
-        assert words == {"ok", "warning"}, well.out
+        assert words == {"ok", "WARNING"}, well.out
 
         await lab.host("s2").run(NO_SUDO)
         ill = await consul_recovery(good, "doctor", "--json")
