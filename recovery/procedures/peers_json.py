@@ -240,10 +240,11 @@ def _plan(seen: Survey, survivors: tuple[VoterSight, ...], *, bigger: bool) -> P
     steps += [_write(name, peers, version, touched) for name in sorted(ranked)]
     # Exactly these start now. One more that somebody started by hand would be a vote nobody planned.
     others_down = tuple(AgentStopped(name) for name in touched if name not in first)
+    silent = tuple(Silent(claim.server, claim.node_id, claim.address) for claim in claimed)
     # Asked again at each try: a retry may come hours later, when the lost ones are back and lead.
     still_quiet: tuple[Check, ...] = (
         NoLeader(touched),
-        *(Silent(claim.server, claim.node_id, claim.address) for claim in claimed),
+        *silent,
     )
     steps += [
         parts.start_recovered(
@@ -282,7 +283,7 @@ def _plan(seen: Survey, survivors: tuple[VoterSight, ...], *, bigger: bool) -> P
     ]
     if len(ranked) > 1:
         assumptions.append(OneHistory(freshest, tuple(ranked[1:])))
-    assumptions += [Silent(claim.server, claim.node_id, claim.address) for claim in claimed]
+    assumptions += silent
     return Plan(
         schema=SCHEMA,
         procedure=NAME,

@@ -16,7 +16,7 @@ it would vote for anybody in the name of one who had promised otherwise.
 from __future__ import annotations
 
 from recovery.diagnosis import Diagnosis, Survey, survey
-from recovery.diagnosis.survey import blank, is_peer
+from recovery.diagnosis.survey import blank, is_address, is_peer
 from recovery.model import ClusterObservation, NodeId, ServerName, ServerObservation
 from recovery.plan import (
     SCHEMA,
@@ -128,7 +128,7 @@ def _votes(target: ServerObservation, seen: Survey) -> bool:
 def _peer_flag(target: ServerObservation, seen: Survey) -> str:
     """How `remove-peer` calls it: below Raft protocol 3 by its address."""
     voter = next(v for v in seen.voters if is_peer(target, v.node_id, v.address, seen.observation))
-    return f"-address={voter.address}" if voter.node_id == voter.address else f"-id={voter.node_id}"
+    return f"-address={voter.address}" if is_address(voter.node_id) else f"-id={voter.node_id}"
 
 
 def _next_step(seen: Survey, diagnosis: Diagnosis) -> str:

@@ -82,8 +82,11 @@ def build(observation: ClusterObservation, diagnosis: ServersStopped | Degraded)
     if not (first or last):
         return Refusal(
             procedure=NAME,
-            reasons=tuple(_foreign_line(name) for name in foreign),
-            next_step="Archive and wipe its raft directory by hand; started blank, it joins as a new server.",
+            reasons=(*(_foreign_line(name) for name in foreign), *(_empty_line(name) for name in empty)),
+            next_step="Archive and wipe its raft directory by hand; started blank, it joins as a new server."
+            if foreign
+            else "Mount the disk, then ask again. If it is a new machine, start its agent by hand: it joins as a new "
+            "server.",
         )
     mute = [
         server.name
@@ -150,10 +153,7 @@ def build(observation: ClusterObservation, diagnosis: ServersStopped | Degraded)
     ]
     warnings += [_foreign_line(name) for name in foreign]
     warnings += [f"{_older_set_line(name, seen)} It stays stopped." for name in older]
-    warnings += [
-        f"{name} is not started: its data directory is empty, as if its agent had never run. Is a disk not mounted?"
-        for name in empty
-    ]
+    warnings += [_empty_line(name) for name in empty]
     warnings += [
         f"{name} learns the newest peer set only once it runs: keep {', '.join(away)} off until then."
         for name in first
@@ -241,6 +241,10 @@ def _foreign_line(name: ServerName) -> str:
         f"{name} is stopped and holds data, but is no voter of this cluster: it is not started, because it "
         "could lead a cluster of its own."
     )
+
+
+def _empty_line(name: str) -> str:
+    return f"{name} is not started: its data directory is empty, as if its agent had never run. Is a disk not mounted?"
 
 
 def _unique(steps: list[Step]) -> tuple[Step, ...]:

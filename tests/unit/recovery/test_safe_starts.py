@@ -244,6 +244,13 @@ class TestEmptyDataDirectory:
         assert started == ["s1", "s2"]
         assert any("s3 is not started: its data directory is empty" in line for line in plan.warnings)
 
+    def test_alone_it_is_a_refusal_that_says_why(self) -> None:
+        """With a leader and nothing else to start there is no plan, and the reason is not left out."""
+        led = running("s1", voters=THREE, leader=True)
+        answer = refused(asked(cluster(led, running("s2", voters=THREE), self.bare("s3"))))
+        assert "s3 is not started: its data directory is empty" in answer
+        assert "Mount the disk" in answer
+
 
 def test_every_try_of_a_recovered_start_asks_whether_the_lost_are_silent() -> None:
     """A retry may come hours later, when they are back and lead."""
