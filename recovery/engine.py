@@ -421,26 +421,26 @@ class Driver:
             UndoStarted(at_s=self._clock.now_s(), step=step.id, attempt=attempt, epoch=self._lease.epoch)
         )
         deadline_s = self._clock.monotonic_s() + step.timeout_s
+        problem = ""
         try:
             await self._undo_for_certain(step, undo, attempt, deadline_s=deadline_s)
-        except (HostRefused, HostUnreachable, InDoubt) as error:
-            problem = str(error)
+        except (HostBusy, InDoubt) as error:
             # The act that is to be taken back may still be at work there: what holds now proves nothing.
-            missing = [problem] if isinstance(error, HostBusy | InDoubt) else []
-        else:
-            problem, missing = "", []
-        while not missing:
+            await self._record(UndoFailed(at_s=self._clock.now_s(), step=step.id, why=str(error)))
+            return
+        except (HostRefused, HostUnreachable) as error:
+            problem = str(error)
+        while True:
             missing = _not_holding(await self._check_all(undo.after))
             if not missing:
                 await self._record(UndoVerified(at_s=self._clock.now_s(), step=step.id))
                 return
             if self._clock.monotonic_s() >= deadline_s or problem:
-                break
-            missing = []
+                why = problem or "; ".join(missing)
+                await self._record(UndoFailed(at_s=self._clock.now_s(), step=step.id, why=why))
+                return
             self._give_way(patience_s=HAND_OVER_AFTER_S)
             await self._clock.sleep(POLL_S)
-        why = problem or "; ".join(missing)
-        await self._record(UndoFailed(at_s=self._clock.now_s(), step=step.id, why=why))
 
     async def _undo_for_certain(self, step: Step, undo: Undo, attempt: int, *, deadline_s: float) -> None:
         """Have the host say that the undo is done; it has done it once, however often it is asked.
