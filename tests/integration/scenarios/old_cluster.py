@@ -188,4 +188,5 @@ async def on_hosts(rig: Rig) -> dict[str, OnHost]:
     }
 
 
-_ARCHIVES = "cd /var/lib/consul-recovery/archive && for kept in */state.tar; do echo ${kept%/*}; done; true"
+# Not a shell's glob: where no archive is, `*/state.tar` would stand for every folder.
+_ARCHIVES = "find /var/lib/consul-recovery/archive -mindepth 2 -name state.tar -printf '%P\\n' | cut -d / -f 1"
