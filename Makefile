@@ -16,7 +16,7 @@ AS_ROOT := $(SUDO) env $(foreach name,$(LAB_SETTINGS),$(if $($(name)),$(name)="$
 .PHONY: help setup check test test-consul planted soak bench demo demo-staged play lab-root lab-up lab-down lab-shell lab-break lab-status
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/debian.stamp .venv/synced.stamp ## install what is missing: a few Debian packages, then .venv (safe to repeat)
 
