@@ -189,4 +189,6 @@ async def on_hosts(rig: Rig) -> dict[str, OnHost]:
 
 
 # Not a shell's glob: where no archive is, `*/state.tar` would stand for every folder.
-_ARCHIVES = "find /var/lib/consul-recovery/archive -mindepth 2 -name state.tar -printf '%P\\n' | cut -d / -f 1"
+_ARCHIVES = (
+    "find /var/lib/consul-recovery/archive -mindepth 2 -name state.tar -printf '%P\\n' | cut -d / -f 1"
+)
