@@ -231,6 +231,12 @@ class LeaderStays(_Check, frozen=True):
     at_least: LogPosition | None = None
 
 
+class StillLeads(_Check, frozen=True):
+    """The server that was seen to stay leader names itself leader now: one sample, for what follows at once."""
+
+    server: ServerName
+
+
 class KnowsLeader(_Check, frozen=True):
     """The running server names a leader (/v1/status/leader); where it names none, `consul exec` fails too."""
 
@@ -276,6 +282,7 @@ Check = (
     | ExpectIs
     | LogEndsAlone
     | LeaderStays
+    | StillLeads
     | CaughtUp
     | KnowsLeader
     | IsMember

@@ -47,9 +47,9 @@ from recovery.plan import (
     Silent,
     SnapshotSaved,
     StateArchived,
+    StillLeads,
 )
 from recovery.raftentry import LogPosition, Peer
-from recovery.raftlog import ServerLog
 
 _DEADLINE_S: Final = 150.0
 _BETWEEN_SAMPLES_S: Final = 0.4
@@ -128,6 +128,7 @@ async def _answer(probe: Probe, check: Check, run: RunId) -> Fact:
             | ExpectIs()
             | LogEndsAlone()
             | LeaderStays()
+            | StillLeads()
             | KnowsLeader()
             | IsMember()
             | MembersBack()
@@ -371,9 +372,9 @@ async def _log_is(probe: Probe, check: LogIs) -> Fact:
 
 async def _one_history(probe: Probe, freshest: ServerName, others: tuple[ServerName, ...]) -> Fact:
     names = tuple(dict.fromkeys((freshest, *others)))
-    logs: dict[ServerName, ServerLog] = dict(
-        zip(names, await asyncio.gather(*(probe.server_log(name) for name in names)), strict=True)
-    )
+    found_logs = await asyncio.gather(*(probe.log_read(name) for name in names))
+    logs = {name: found.log for name, found in zip(names, found_logs, strict=True)}
+    heads: dict[str, bytes] = {name: found.head for name, found in zip(names, found_logs, strict=True)}
     fresh = logs[freshest]
     told: list[str] = []
     for name in names[1:]:
@@ -383,7 +384,7 @@ async def _one_history(probe: Probe, freshest: ServerName, others: tuple[ServerN
             continue
         if fresh.last is None or fresh.last < stale.last:
             return Fails(f"{name} ends at {_position(stale.last)}, past {freshest}")
-        found = await probe.read(lineage.compare(fresh, stale))
+        found = await probe.read(lineage.compare(fresh, stale), heads=heads)
         match found:
             case lineage.OneHistory(common, dropped, missing):
                 told.append(

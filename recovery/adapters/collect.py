@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -57,7 +57,7 @@ class Probe:
         self.hosts: Mapping[ServerName, Host] = self._hosts
         self._servers = frozenset(self._hosts)
         self._pulses: dict[tuple[ServerName, bool], SharedQuestion[AgentView]] = {}
-        self._reading: dict[tuple[ServerName, bool], asyncio.Task[ServerLog]] = {}
+        self._reading: dict[tuple[ServerName, bool], asyncio.Task[LogRead]] = {}
 
     def reach(self, clients: Iterable[ClientAgent]) -> None:
         """Learn the hosts of client agents too; one that has moved is reached where it is now."""
@@ -204,43 +204,54 @@ class Probe:
     async def server_log(self, name: ServerName, *, running: bool = False) -> ServerLog:
         """Read the log of a stopped server; raises RaftLogUnreadable, also for one that is being written.
 
-        `running`: of a running one all the same, for a first plan that is confirmed once it is stopped. Whoever
-        asks while a read is under way shares it: its last question is whether the file is still the same, so the
-        answer is never from before the question.
+        `running`: of a running one all the same, for a first plan that is confirmed once it is stopped.
+        """
+        return (await self.log_read(name, running=running)).log
+
+    async def log_read(self, name: ServerName, *, running: bool = False) -> LogRead:
+        """Read a log as `server_log` does, and give the beginning of its file too.
+
+        Whoever asks while a read is under way shares it: its last question is whether the file is still the same,
+        so the answer is never from before the question.
         """
         reading = self._reading.get((name, running))
         if reading is None:
-            reading = asyncio.create_task(self._server_log(name, running=running))
+            reading = asyncio.create_task(self._log_read(name, running=running))
             # Should all who asked be gone before it ends, nobody is left to hear of its fault.
             reading.add_done_callback(lambda read: read.cancelled() or read.exception())
             self._reading[name, running] = reading
         return await asyncio.shield(reading)
 
-    async def _server_log(self, name: ServerName, *, running: bool) -> ServerLog:
+    async def _log_read(self, name: ServerName, *, running: bool) -> LogRead:
         host = self.hosts[name]
         try:
-            chunk, metas = await asyncio.gather(host.raft_read(((0, _HEAD_BYTES),)), host.snapshot_metas())
+            chunk = await host.raft_read(((0, _HEAD_BYTES),), snapshots=True)
             if chunk.main_pid and not running:
                 raise RaftLogUnreadable(f"the agent runs (process {chunk.main_pid}) and writes to it")
-            snapshots = [parse_snapshot_meta(meta) for meta in metas]
+            snapshots = [parse_snapshot_meta(meta) for meta in chunk.metas]
+            head = chunk.ranges[0]
             log = await self.read(
-                load_server(name, chunk.size, snapshots), head=chunk.ranges[0], running=running
+                load_server(name, chunk.size, snapshots), heads={name: head}, running=running
             )
         finally:
             del self._reading[name, running]
-        if not await self.read(unchanged(log.log.db), running=running):
+        if not await self.read(unchanged(log.log.db), heads={}, running=running):
             raise RaftLogUnreadable("it was written to while it was read")
-        return log
+        return LogRead(log, head)
 
-    async def read(self, steps: Reads[T], *, head: bytes = b"", running: bool = False) -> T:
+    async def read(self, steps: Reads[T], *, heads: Mapping[str, bytes], running: bool = False) -> T:
         """Run a reader of raft.db files over SSH; a request's `file` is the server's name.
 
-        `head` is what was read already of the beginning of the one file that it asks for.
+        `heads` is what was read already of the beginning of these files.
         """
         try:
             wanted = next(steps)
             while True:
-                known = {r: head[r.offset : r.offset + r.length] for r in wanted if _end(r) <= len(head)}
+                known = {
+                    request: head[request.offset : _end(request)]
+                    for request in wanted
+                    if _end(request) <= len(head := heads.get(request.file, b""))
+                }
                 missing = tuple(request for request in wanted if request not in known)
                 fetched = known | (await self._fetch(missing, running=running) if missing else {})
                 wanted = steps.send(tuple(fetched[request] for request in wanted))
@@ -265,6 +276,13 @@ class Probe:
                 raise RaftLogUnreadable(f"the agent of {name} was started while its log was read")
             found.update(zip(requests, chunk.ranges, strict=True))
         return found
+
+
+class LogRead(NamedTuple):
+    """A server's log, and the beginning of the raft.db that it was read from."""
+
+    log: ServerLog
+    head: bytes
 
 
 def _end(request: PageRequest) -> int:

@@ -379,12 +379,18 @@ verb_look() {
     say unit_user "${user:-root}"
     say data_dir "$data_dir"
     consul_program
-    # Starting the program is half of a look's time: who knows its version already says for which file.
+    # Starting the program is half of a look's time: who knows its version already says for which file ("any": it is
+    # not asked for).
     if [ -n "$program" ]; then
         stamp=$(stat -L -c %d-%i-%s-%Y-%Z "$program")
         say program "$stamp"
-        [ "$1" = "$stamp" ] || say version "$(timeout 5 "$program" version 2>/dev/null |
-            sed -n 's/^Consul v\{0,1\}\([0-9][0-9.]*[0-9]\).*/\1/p')"
+        case $1 in
+            any | "$stamp") ;;
+            *)
+                say version "$(timeout 5 "$program" version 2>/dev/null |
+                    sed -n 's/^Consul v\{0,1\}\([0-9][0-9.]*[0-9]\).*/\1/p')"
+                ;;
+        esac
     fi
     say leave_on_terminate "$(config_value leave_on_terminate)"
     say held_by "$(held_by)"
@@ -422,6 +428,7 @@ snapshot_metas() {
 }
 
 # Ranges of raft.db: `offset:length,offset:length`. The main pid is said too: a live file may change meanwhile.
+# `snapshots` as a second word: with the meta.json of each.
 verb_raft_read() {
     need_raft_dir
     db=$data_dir/raft/raft.db
@@ -434,6 +441,7 @@ verb_raft_read() {
         dd if="$db" iflag=skip_bytes,count_bytes skip="$offset" count="$length" bs=65536 status=none |
             say_text range
     done
+    [ "$2" != snapshots ] || verb_raft_snapshots
 }
 
 verb_raft_snapshots() {
@@ -1037,7 +1045,7 @@ main() {
     esac
     case $verb in
         look) verb_look "${1:-}" ;;
-        raft-read) verb_raft_read "${1:-}" ;;
+        raft-read) verb_raft_read "${1:-}" "${2:-}" ;;
         raft-snapshots) verb_raft_snapshots ;;
         peers) verb_peers ;;
         info) verb_info ;;
@@ -1059,6 +1067,21 @@ main() {
         override-expect) verb_override_expect "${1:-}" ;;
         remove-override) verb_remove_override ;;
     esac
+    case $verb in
+        hold | release | stop | fence | lift | archive | wipe-raft | write-peers | remove-peers | override-expect | \
+            remove-override)
+            look_after
+            ;;
+        *) ;;
+    esac
+}
+
+# How the host is after an act, in its answer: whoever asked for the act would ask for that next. It cannot fail the
+# act, which is done. None after a start: what that does is still to come.
+look_after() {
+    looked=$( (load_unit && verb_look any) 2>/dev/null) || return 0
+    say looked yes
+    printf '%s\n' "$looked"
 }
 
 case ${0##*/} in

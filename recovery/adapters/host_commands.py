@@ -5,6 +5,7 @@ Nothing else is ever run on a host. See host.sh for what each verb does and refu
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import shlex
 from importlib import resources
@@ -22,6 +23,11 @@ _BUSY: Final = 68
 _BEGUN: Final = 70
 _REFUSED: Final = range(64, _BEGUN)
 _READ_TIMEOUT_S: Final = 20.0
+_KEPT_S: Final = 0.5
+"""How long the look at an act's end stands for one that is asked for: its proof, and what the next step asks first.
+
+What must not be so late is asked by host.sh itself, under its lock, before it changes anything.
+"""
 
 
 class Answer(Protocol):
@@ -90,6 +96,8 @@ class Chunk(msgspec.Struct, frozen=True):
     size: int
     main_pid: int
     ranges: tuple[bytes, ...]
+    metas: tuple[bytes, ...] = ()
+    """The meta.json of every finished snapshot, where they were asked for."""
 
 
 class Archive(msgspec.Struct, frozen=True):
@@ -164,26 +172,38 @@ class Host:
         self._script = script()
         self._shared_look = SharedQuestion(self._look)
         self._version = ("none", "")
+        self._acts = 0
+        self._kept: tuple[float, HostView] | None = None
 
     async def look(self) -> HostView:
-        """See all that can be seen without an agent; whoever asks before it has begun shares one look."""
+        """See all that can be seen without an agent.
+
+        Whoever asks before it has begun shares one look, and right after an act the look that ended it is given.
+        """
+        if self._kept is not None and asyncio.get_running_loop().time() < self._kept[0] + _KEPT_S:
+            return self._kept[1]
         return await self._shared_look()
 
     async def _look(self) -> HostView:
         lines = await self._read("look", self._version[0])
+        if lines.text("version"):
+            self._version = (lines.text("program"), lines.text("version"))
+        return self._seen(lines)
+
+    def _seen(self, lines: Lines) -> HostView:
         view = parse_look(lines)
-        if lines.has("version"):
-            if view.version:
-                self._version = (lines.text("program"), view.version)
+        if lines.has("version") or lines.text("program") != self._version[0]:
             return view
         # The program is the one that was asked before; asking it again would be half of a look's time.
-        return msgspec.structs.replace(view, version=self._version[1] if lines.has("program") else "")
+        return msgspec.structs.replace(view, version=self._version[1])
 
-    async def raft_read(self, ranges: tuple[tuple[int, int], ...]) -> Chunk:
-        """Read byte ranges (offset, length) of raft.db; fewer bytes at the file's end."""
+    async def raft_read(self, ranges: tuple[tuple[int, int], ...], *, snapshots: bool = False) -> Chunk:
+        """Read byte ranges (offset, length) of raft.db, fewer bytes at the file's end; `snapshots`: and the metas."""
         wanted = ",".join(f"{offset}:{length}" for offset, length in ranges)
-        lines = await self._read("raft-read", wanted)
-        return Chunk(lines.number("size"), lines.number("main_pid"), lines.blobs("range"))
+        lines = await self._read("raft-read", wanted, *(("snapshots",) if snapshots else ()))
+        return Chunk(
+            lines.number("size"), lines.number("main_pid"), lines.blobs("range"), lines.blobs("meta")
+        )
 
     async def snapshot_metas(self) -> tuple[bytes, ...]:
         """Give the meta.json of every finished snapshot."""
@@ -225,6 +245,8 @@ class Host:
 
     async def act(self, verb: str, key: ActKey, *extra: str, payload: str = "", timeout_s: float) -> str:
         """Call a verb that changes the host; gives its one line of evidence."""
+        self._acts += 1
+        this, self._kept = self._acts, None
         lines = await self._call(
             verb,
             (key.run, key.step, str(key.attempt), key.direction, key.owner, str(key.epoch), *extra),
@@ -232,6 +254,9 @@ class Host:
             timeout_s=timeout_s,
             patient=True,
         )
+        # Of a program that was put there since nobody knows the version yet. And another act may have begun meanwhile.
+        if lines.has("looked") and lines.text("program") == self._version[0] and this == self._acts:
+            self._kept = (asyncio.get_running_loop().time(), self._seen(lines))
         evidence = lines.text("evidence")
         return f"done before: {evidence}" if lines.has("skipped") else evidence
 

@@ -34,11 +34,11 @@ from recovery.journal import Ended, Event, Unlocked
 from recovery.model import ClusterName, RunId
 from recovery.ports import Lease, LeaseHeld
 
-POLL_S = 0.2
+POLL_S = 0.1
 """How often :meth:`RedisStore.wait` looks. A person's click is noticed this late at most.
 
 Looking instead of subscribing: a message lost with its connection would be an
-approval that nobody sees, and one LLEN every 0.2 s costs Redis nothing.
+approval that nobody sees, and one LLEN every 0.1 s costs Redis nothing.
 """
 
 _DEADLINE_S = 6.0

@@ -20,6 +20,7 @@ from recovery.plan import (
     LogEndsAlone,
     MembersBack,
     OverrideAbsent,
+    StillLeads,
 )
 
 _SAMPLE_EVERY_S: Final = 0.5
@@ -30,6 +31,7 @@ StagedCheck = (
     | ExpectIs
     | LogEndsAlone
     | LeaderStays
+    | StillLeads
     | KnowsLeader
     | IsMember
     | MembersBack
@@ -50,6 +52,9 @@ async def answer(probe: Probe, check: StagedCheck) -> Fact:
             return await _log_ends_alone(probe, server, address)
         case LeaderStays():
             return await _leader_stays(probe, check)
+        case StillLeads(server):
+            leads = (await probe.pulse(server, numbers=False)).names_itself_leader
+            return Holds(f"{server} leads") if leads else Fails(f"{server} does not lead any more")
         case KnowsLeader(server):
             host = await probe.hosts[server].look()
             if not host.running:
@@ -76,7 +81,8 @@ async def _expect_is(probe: Probe, server: ServerName, expect: int) -> Fact:
     host = await probe.hosts[server].look()
     if not host.running:
         return Fails(f"the agent is stopped ({host.active_state})")
-    view = await probe.pulse(server)
+    # Its number is a setting, not one of Raft's.
+    view = await probe.pulse(server, numbers=False)
     if not view.node_name and view.withheld:
         return Unknown("; ".join(view.withheld))
     said = f"the agent says bootstrap_expect {view.bootstrap_expect}"
@@ -93,27 +99,33 @@ async def _log_ends_alone(probe: Probe, server: ServerName, address: str) -> Fac
 
 async def _leader_stays(probe: Probe, check: LeaderStays) -> Fact:
     loop = asyncio.get_running_loop()
-    until_s = loop.time() + check.seconds
-    first: tuple[ServerName, int] | None = None
+    led: ServerName | None = None
+    term: int | None = None
+    until_s = 0.0
     while True:
-        # Its term is asked for at both ends: whoever was elected again meanwhile leads in a higher one.
-        ends = first is None or loop.time() >= until_s
+        # The term is asked for at both ends: whoever was elected again meanwhile leads in a higher one. Not before
+        # somebody leads: below 0.7 the question starts a program on the host, and it is asked over and over.
+        at_the_end = led is not None and loop.time() >= until_s
+        ends = led is not None and (term is None or at_the_end)
         found = await pulses(probe, check.servers, numbers=ends)
         leaders = leaders_of(found)
         if not leaders:
             unseen = await _unseen(probe, [name for name, view in found.items() if isinstance(view, str)])
-            if unseen and first is None:
+            if unseen and led is None:
                 return Unknown("; ".join(unseen))
-            return Fails(f"{first[0]} did not stay leader" if first else "no server names itself leader")
+            return Fails(f"{led} did not stay leader" if led else "no server names itself leader")
         if len(leaders) > 1:
             return Fails(f"{' and '.join(leaders)} name themselves leader at once")
+        if led is None:
+            led, until_s = leaders[0], loop.time() + check.seconds
+            continue
         view = views_of(found)[leaders[0]]
-        if first is not None and (first[0] != leaders[0] or (ends and first[1] != view.term)):
-            term = f" in term {view.term}" if ends else ""
-            return Fails(f"{first[0]} did not stay leader: {leaders[0]} leads{term}")
-        if first is None:
-            first, until_s = (leaders[0], view.term), loop.time() + check.seconds
-        elif ends:
+        if leaders[0] != led or (ends and term is not None and view.term != term):
+            said = f" in term {view.term}" if ends else ""
+            return Fails(f"{led} did not stay leader: {leaders[0]} leads{said}")
+        if term is None:
+            term = view.term
+        elif at_the_end:
             return _reaches(leaders[0], view, check)
         await asyncio.sleep(min(_SAMPLE_EVERY_S, max(0.0, until_s - loop.time())))
 

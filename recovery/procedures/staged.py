@@ -30,6 +30,7 @@ from recovery.plan import (
     Refusal,
     StateArchived,
     Step,
+    StillLeads,
 )
 from recovery.procedures import old_logs, parts, sorting
 from recovery.procedures.clients import client_steps
@@ -131,7 +132,10 @@ def _plan(
     steps += parts.stage(
         "The rest, sorted into follower and error",
         [
-            *(sorting.start_follower(name, before=(*follow, OverrideAbsent(name))) for name in rest),
+            *(
+                sorting.start_follower(name, before=(StillLeads(alone), OverrideAbsent(name)))
+                for name in rest
+            ),
             *sorting.sort(rest, leader=alone, gossip=gossip),
         ],
     )

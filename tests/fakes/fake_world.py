@@ -80,6 +80,7 @@ from recovery.plan import (
     SnapshotSaved,
     StartAgent,
     StateArchived,
+    StillLeads,
     StopAgent,
     WipeRaft,
     WritePeers,
@@ -445,6 +446,7 @@ class FakeWorld:
                 | OverrideAbsent(server=name)
                 | ExpectIs(server=name)
                 | LogEndsAlone(server=name)
+                | StillLeads(server=name)
                 | KnowsLeader(server=name)
             ):
                 server = self._agent_named(name)
@@ -548,6 +550,7 @@ class FakeWorld:
         | OverrideAbsent
         | ExpectIs
         | LogEndsAlone
+        | StillLeads
         | KnowsLeader,
         server: FakeServer,
         run: RunId,
@@ -608,6 +611,9 @@ class FakeWorld:
             case LogEndsAlone(address=address):
                 good = not server.running and [peer.address for peer in server.log_voters] == [address]
                 return _fact(good, f"ends with {address} alone", f"{server.name} ends with other peers")
+            case StillLeads():
+                leads = server in self.leading()
+                return _fact(leads, f"{server.name} leads", f"{server.name} does not lead any more")
             case KnowsLeader():
                 knows = server.running and bool(self._agent(server).leader_address)
                 return _fact(knows, f"{server.name} follows", f"error: {server.name} knows no leader")
