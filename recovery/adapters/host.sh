@@ -45,7 +45,8 @@ die() {
     exit "$code"
 }
 
-# Builtins where they do: a look is asked for many times in a run, and most of its time is starting programs.
+# Builtins where they do, and variables for what functions find: a look is asked for many times in a run, and most
+# of its time is starting programs and subshells.
 say() {
     case $2 in
         *"$NEWLINE"*) printf '%s %s\n' "$1" "$(printf '%s' "$2" | tr '\n' ' ')" ;;
@@ -55,7 +56,7 @@ say() {
 
 say_text() {
     printf '%s ' "$1"
-    base64 | tr -d '\n'
+    base64 -w 0
     printf '\n'
 }
 
@@ -68,60 +69,79 @@ load_unit() {
         *) UNIT=$UNIT.service ;;
     esac
     read_facts
-    [ "$(fact LoadState)" = loaded ] || die 65 "there is no unit $UNIT on this host"
-    case $(fact ExecStart) in
+    [ "$load_state" = loaded ] || die 65 "there is no unit $UNIT on this host"
+    case $exec_start in
         *consul*agent*) ;;
         *) die 65 "the unit $UNIT does not run a Consul agent" ;;
     esac
     read_flags
+    find_data_dir
 }
 
+# Sets what systemd knows of the unit: facts, and of it a variable for each fact that is asked for.
 read_facts() {
     facts=$(systemctl show "$UNIT" -p LoadState -p ActiveState -p UnitFileState -p MainPID -p User \
         -p ExecStart -p ExecStop -p KillSignal -p DropInPaths -p EnvironmentFiles -p Environment \
         -p ControlGroup -p NeedDaemonReload 9>&-) || die 65 "systemctl show $UNIT failed"
-    facts=$NEWLINE$facts
+    load_state=
+    active_state=
+    unit_file_state=
+    main_pid=0
+    unit_user=
+    exec_start=
+    exec_stop=
+    kill_signal=
+    drop_in_paths=
+    control_group=
+    need_daemon_reload=
+    while IFS= read -r line; do
+        value=${line#*=}
+        case $line in
+            LoadState=*) load_state=$value ;;
+            ActiveState=*) active_state=$value ;;
+            UnitFileState=*) unit_file_state=$value ;;
+            MainPID=*) main_pid=${value:-0} ;;
+            User=*) unit_user=$value ;;
+            # The first of several.
+            ExecStart=*) exec_start=${exec_start:-$value} ;;
+            ExecStop=*) exec_stop=${exec_stop:-$value} ;;
+            KillSignal=*) kill_signal=$value ;;
+            DropInPaths=*) drop_in_paths=$value ;;
+            ControlGroup=*) control_group=$value ;;
+            NeedDaemonReload=*) need_daemon_reload=$value ;;
+            *) ;;
+        esac
+    done <<FACTS
+$facts
+FACTS
 }
 
-fact() {
-    case $facts in
-        *"$NEWLINE$1="*)
-            found=${facts#*"$NEWLINE$1="}
-            printf '%s\n' "${found%%"$NEWLINE"*}"
-            ;;
-        *) ;;
-    esac
-}
-
-# Every process of the unit. With KillMode=process some can outlive the main one.
-unit_pids() {
-    {
-        main_pid=$(fact MainPID)
-        [ "${main_pid:-0}" = 0 ] || printf '%s\n' "$main_pid"
-        for group in "$(fact ControlGroup)" "/system.slice/$UNIT"; do
-            case $group in */*.service*) ;; *) continue ;; esac
-            for root in /sys/fs/cgroup /sys/fs/cgroup/systemd /sys/fs/cgroup/unified; do
-                [ -d "$root$group" ] || continue
-                find "$root$group" -name cgroup.procs -exec cat {} + 2>/dev/null
-            done
+# Sets pids: every process of the unit. With KillMode=process some can outlive the main one.
+find_pids() {
+    set --
+    for group in "$control_group" "/system.slice/$UNIT"; do
+        case $group in */*.service*) ;; *) continue ;; esac
+        for root in /sys/fs/cgroup /sys/fs/cgroup/systemd /sys/fs/cgroup/unified; do
+            [ ! -d "$root$group" ] || set -- "$@" "$root$group"
         done
-    } | sort -un
+    done
+    pids=
+    [ $# -eq 0 ] || pids=$(find "$@" -name cgroup.procs -exec cat {} + 2>/dev/null)
+    [ "$main_pid" = 0 ] || pids=$main_pid$NEWLINE$pids
 }
 
-first_pid() {
-    main_pid=$(fact MainPID)
-    if [ "${main_pid:-0}" != 0 ]; then
-        printf '%s\n' "$main_pid"
-    else
-        found=$(unit_pids | head -n 1)
-        printf '%s\n' "${found:-$(stranger_pid)}"
-    fi
+# Sets pid: the unit's main process, else another one of it, else an agent's that was started by hand; "" for none.
+find_pid() {
+    pid=$main_pid
+    [ "$pid" = 0 ] || return 0
+    find_pids
+    pid=${pids%%"$NEWLINE"*}
+    [ -n "$pid" ] || pid=$(stranger_pid)
 }
 
 # The process outside the unit that has raft.db open: somebody has started an agent by hand. BoltDB takes a lock on
 # its file (flock), and the kernel tells whose it is.
 stranger_pid() {
-    find_data_dir
     db=$data_dir/raft/raft.db
     [ -n "$data_dir" ] && [ -f "$db" ] || return 0
     sed -n "s/^[0-9]*: FLOCK *ADVISORY *WRITE *\([0-9][0-9]*\) [0-9a-f:]*:$(stat -L -c %i "$db") .*/\1/p" /proc/locks |
@@ -134,7 +154,8 @@ stranger_pid() {
 }
 
 refuse_strangers() {
-    [ -z "$(unit_pids)" ] || return 0
+    find_pids
+    [ -z "$pids" ] || return 0
     stranger=$(stranger_pid)
     [ -z "$stranger" ] || die 65 "process $stranger, which is none of $UNIT, has raft.db open: an agent was started by hand; stop it by hand"
 }
@@ -161,27 +182,29 @@ agent_words_of() {
 
 # The words of the agent's command line, one a line: of the running process, else as the unit has them.
 agent_words() {
-    agent_words_of "$(fact MainPID)" && return
-    for pid in $(unit_pids); do
+    find_pids
+    for pid in $pids; do
         agent_words_of "$pid" && return
     done
-    printf '%s\n' "$facts" | sed -n 's/^ExecStart=.*argv\[\]=\(.*\) ; ignore_errors=.*/\1/p' | tr ' ' '\n' |
-        while IFS= read -r word; do
-            # shellcheck disable=SC2016  # literal dollar signs, as the unit has them
-            case $word in
-                '$'[A-Za-z_]*)
-                    case ${word#?} in *[!A-Za-z0-9_]*) continue ;; esac
-                    unit_variable "${word#?}" | tr ' ' '\n'
-                    ;;
-                *'${'*'}'*)
-                    rest=${word#*\$\{}
-                    name=${rest%%\}*}
-                    case $name in '' | *[!A-Za-z0-9_]*) continue ;; esac
-                    printf '%s\n' "${word%%\$\{*}$(unit_variable "$name")${rest#*\}}"
-                    ;;
-                *) printf '%s\n' "$word" ;;
-            esac
-        done
+    argv=${exec_start##*'argv[]='}
+    # One word each, whatever files there are that a word would match. Whoever calls this has it in a subshell.
+    set -f
+    for word in ${argv%%' ; ignore_errors='*}; do
+        # shellcheck disable=SC2016  # literal dollar signs, as the unit has them
+        case $word in
+            '$'[A-Za-z_]*)
+                case ${word#?} in *[!A-Za-z0-9_]*) continue ;; esac
+                unit_variable "${word#?}" | tr ' ' '\n'
+                ;;
+            *'${'*'}'*)
+                rest=${word#*\$\{}
+                name=${rest%%\}*}
+                case $name in '' | *[!A-Za-z0-9_]*) continue ;; esac
+                printf '%s\n' "${word%%\$\{*}$(unit_variable "$name")${rest#*\}}"
+                ;;
+            *) printf '%s\n' "$word" ;;
+        esac
+    done
 }
 
 # Sets flag_data_dir, flag_expect and config_files, in the order in which Consul reads them: the last one wins.
@@ -232,10 +255,13 @@ read_flags() {
             config-dir)
                 last_dir=${value%/}
                 config_dirs=$config_dirs$last_dir$NEWLINE
-                sorted=$(for file in "${value%/}"/*.json "${value%/}"/*.hcl; do
-                    [ ! -f "$file" ] || printf '%s\n' "$file"
-                done | sort)
-                add_config "$sorted"
+                # In the order of their names, as the shell gives them.
+                for file in "$last_dir"/*; do
+                    case $file in
+                        *.json | *.hcl) [ ! -f "$file" ] || add_config "$file" ;;
+                        *) ;;
+                    esac
+                done
                 ;;
             *) ;;
         esac
@@ -257,20 +283,27 @@ add_config() {
 
 # Sets config_text: the configuration files in one line, without comment lines and block comments.
 read_config() {
-    config_text=$(printf '%s\n' "$config_files" |
-        while IFS= read -r file; do
-            [ ! -f "$file" ] || sed -e 's/^[[:space:]]*#.*//' -e 's|^[[:space:]]*//.*||' -- "$file"
-            printf '\n'
-        done | tr '\n' ' ' | sed 's|/\*[^*]*\*/||g')
+    set --
+    while IFS= read -r file; do
+        [ ! -f "$file" ] || set -- "$@" "$file"
+    done <<FILES
+$config_files
+FILES
+    config_text=
+    [ $# -gt 0 ] || return 0
+    config_text=$(sed -e 's/^[[:space:]]*#.*//' -e 's|^[[:space:]]*//.*||' -- "$@" | tr '\n' ' ')
+    case $config_text in
+        *'/*'*) config_text=$(printf '%s\n' "$config_text" | sed 's|/\*[^*]*\*/||g') ;;
+        *) ;;
+    esac
 }
 
 # A top-level value of the configuration files, "" where none has it. Reads JSON and HCL alike: the last
 # `name = value` counts.
 config_value() {
     case $config_text in *"$1"*) ;; *) return 0 ;; esac
-    printf '%s\n' "$config_text" |
-        grep -Eo "(^|[^A-Za-z0-9_.-])\"?$1\"?[[:space:]]*[:=][[:space:]]*(\"[^\"]*\"|[A-Za-z0-9]+)" |
-        tail -n 1 | sed -E "s/^.*$1\"?[[:space:]]*[:=][[:space:]]*//; s/^\"//; s/\"\$//"
+    printf '%s\n' "$config_text" | sed -nE \
+        "s/^(.*[^A-Za-z0-9_.-])?\"?$1\"?[[:space:]]*[:=][[:space:]]*(\"([^\"]*)\"|([A-Za-z0-9]+)).*\$/\\3\\4/p"
 }
 
 # Sets data_dir, "" when it cannot be found.
@@ -284,15 +317,13 @@ find_data_dir() {
 }
 
 need_raft_dir() {
-    find_data_dir
     [ -n "$data_dir" ] || die 65 "the data directory of $UNIT cannot be found in its flags and configuration"
     [ -d "$data_dir/raft" ] || die 65 "$data_dir/raft is not there: this agent has never been a server here"
     [ ! -h "$data_dir/raft" ] || die 65 "$data_dir/raft is a symbolic link; that is not supported"
 }
 
 consul_program() {
-    program=$(fact ExecStart)
-    program=${program#'{ path='}
+    program=${exec_start#'{ path='}
     program=${program%% *}
     case ${program##*/} in
         consul*) ;;
@@ -302,43 +333,39 @@ consul_program() {
 }
 
 drop_in_loaded() {
-    case " $(fact DropInPaths) " in
-        *"/etc/systemd/system/$UNIT.d/$1 "*) [ "$(fact NeedDaemonReload)" = no ] ;;
+    case " $drop_in_paths " in
+        *"/etc/systemd/system/$UNIT.d/$1 "*) [ "$need_daemon_reload" = no ] ;;
         *) false ;;
     esac
 }
 
-# "" unless the condition is really in force: a file alone holds nothing.
-held_by() {
+# Sets held_by and fenced_by: the run, "" unless the condition is really in force (a file alone holds nothing).
+find_bars() {
+    held_by=
+    fenced_by=
     if [ -f "$STATE/hold" ] && drop_in_loaded "$HOLD_DROP_IN"; then
-        read -r first _ <"$STATE/hold"
-        printf '%s\n' "$first"
+        read -r held_by _ <"$STATE/hold"
     fi
-}
-
-fenced_by() {
     if [ -f "$STATE/fenced" ] && drop_in_loaded "$FENCE_DROP_IN"; then
-        read -r first _ <"$STATE/fenced"
-        printf '%s\n' "$first"
+        read -r fenced_by _ <"$STATE/fenced"
     fi
 }
 
-highest_epoch() {
-    if [ -f "$STATE/epoch" ]; then
-        read -r first _ <"$STATE/epoch"
-        printf '%s\n' "$first"
-    else
-        printf '0\n'
-    fi
+# Sets highest_epoch, and whose it is: its owner and its run, "" where no driver was ever here.
+read_epoch() {
+    highest_epoch=0
+    epoch_owner=
+    epoch_run=
+    [ ! -f "$STATE/epoch" ] || read -r highest_epoch epoch_owner epoch_run <"$STATE/epoch"
 }
 
 # Whose the highest epoch is and what it did here, for a store that has forgotten it.
 say_last_run() {
-    [ -f "$STATE/epoch" ] || return 0
-    read -r _ _ last <"$STATE/epoch"
-    [ -n "$last" ] || return 0
-    say last_run "$last"
-    for done in "$STATE/receipts/$last/"*.do "$STATE/receipts/$last/"*.undo; do
+    read_epoch
+    say epoch "$highest_epoch"
+    [ -n "$epoch_run" ] || return 0
+    say last_run "$epoch_run"
+    for done in "$STATE/receipts/$epoch_run/"*.do "$STATE/receipts/$epoch_run/"*.undo; do
         [ ! -f "$done" ] || say receipt "${done##*/}"
     done
 }
@@ -367,16 +394,14 @@ free_kilobytes() {
 # --- reading ----------------------------------------------------------------------------------------------
 
 verb_look() {
-    find_data_dir
-    pid=$(first_pid)
-    say active_state "$(fact ActiveState)"
-    case $(fact UnitFileState) in
+    find_pid
+    say active_state "$active_state"
+    case $unit_file_state in
         enabled | enabled-runtime | linked | linked-runtime | alias) say enabled yes ;;
         *) say enabled no ;;
     esac
     say main_pid "${pid:-0}"
-    user=$(fact User)
-    say unit_user "${user:-root}"
+    say unit_user "${unit_user:-root}"
     say data_dir "$data_dir"
     consul_program
     # Starting the program is half of a look's time: who knows its version already says for which file ("any": it is
@@ -393,12 +418,12 @@ verb_look() {
         esac
     fi
     say leave_on_terminate "$(config_value leave_on_terminate)"
-    say held_by "$(held_by)"
-    say fenced_by "$(fenced_by)"
+    find_bars
+    say held_by "$held_by"
+    say fenced_by "$fenced_by"
     find_override
     [ -z "$override_by" ] || say override_by "$override_by"
     [ -z "$override" ] || say override "$override"
-    say epoch "$(highest_epoch)"
     say_last_run
     say free_bytes $(($(free_kilobytes) * 1024))
     [ -n "$data_dir" ] || return 0
@@ -412,7 +437,8 @@ verb_look() {
         say raft_db_bytes "$(stat -c %s "$data_dir/raft/raft.db")"
     fi
     [ ! -d "$data_dir/raft/wal" ] || say wal yes
-    say snapshots "$(snapshot_metas | grep -c .)"
+    find_snapshots
+    say snapshots "$snapshots"
     [ ! -f "$data_dir/raft/peers.info" ] || say peers_info yes
     if [ -f "$data_dir/raft/peers.json" ]; then
         head -c 65536 "$data_dir/raft/peers.json" | say_text peers_json
@@ -420,10 +446,15 @@ verb_look() {
     say state_bytes $(($(kilobytes "$data_dir/raft" "$data_dir/serf") * 1024))
 }
 
-snapshot_metas() {
+# Sets snapshots, their number, and metas, the meta.json of each, one a line.
+find_snapshots() {
+    snapshots=0
+    metas=
     for meta in "$data_dir"/raft/snapshots/*/meta.json; do
         case $meta in *.tmp/meta.json) continue ;; esac
-        [ ! -f "$meta" ] || printf '%s\n' "$meta"
+        [ -f "$meta" ] || continue
+        snapshots=$((snapshots + 1))
+        metas=$metas$meta$NEWLINE
     done
 }
 
@@ -434,7 +465,7 @@ verb_raft_read() {
     db=$data_dir/raft/raft.db
     [ -f "$db" ] && [ ! -h "$db" ] || die 65 "there is no $db"
     case $1 in *[!0-9:,]*) die 64 "not byte ranges: $1" ;; esac
-    pid=$(first_pid)
+    find_pid
     say main_pid "${pid:-0}"
     say size "$(stat -c %s "$db")"
     printf '%s' "$1" | tr ',' '\n' | while IFS=: read -r offset length || [ -n "$offset" ]; do
@@ -446,13 +477,13 @@ verb_raft_read() {
 
 verb_raft_snapshots() {
     need_raft_dir
-    snapshot_metas | while IFS= read -r meta; do
+    find_snapshots
+    printf '%s' "$metas" | while IFS= read -r meta; do
         head -c 1048576 "$meta" | say_text meta
     done
 }
 
 verb_peers() {
-    find_data_dir
     # A server whose agent never ran has no raft/: then no peers.json is there either, and that was seen.
     [ -z "$data_dir" ] || [ -e "$data_dir/raft" ] || return 0
     need_raft_dir
@@ -494,7 +525,6 @@ verb_receipt() {
 
 # Sets place and archive_state: good (there, checksum right, holds raft/), damaged or none.
 check_archive() {
-    find_data_dir
     place=$STATE/archive/$1
     if [ ! -f "$place/state.tar.sha256" ] || [ ! -f "$place/state.tar" ]; then
         archive_state=none
@@ -556,10 +586,20 @@ key_of() {
     receipt=$STATE/receipts/$1/$2.$3.$4
 }
 
-# Writes stdin to a file that is either the old one or the new one, also after a power cut.
+# Writes a text to a file that is either the old one or the new one, also after a power cut.
 write_file() {
-    new=$(mktemp "$1.XXXXXX") || return 1
-    cat >"$new" && sync "$new" && mv -f -- "$new" "$1" && sync "$(dirname "$1")"
+    new=$(mktemp "$1.XXXXXX") && printf '%s\n' "$2" >"$new" && put_in_place "$1"
+}
+
+put_in_place() {
+    sync "$new" && mv -f -- "$new" "$1" && sync "${1%/*}"
+}
+
+# A copy of peers.json as it is, in the archive folder of this run.
+copy_peers_file() {
+    mkdir -p "$STATE/archive/$RUN" || die 65 "$STATE/archive/$RUN cannot be made"
+    new=$(mktemp "$STATE/archive/$RUN/$1.XXXXXX") && head -c 65536 "$data_dir/raft/peers.json" >"$new" &&
+        put_in_place "$STATE/archive/$RUN/$1"
 }
 
 begin() {
@@ -570,23 +610,24 @@ begin() {
     plain "$OWNER" || die 64 "not an owner: $OWNER"
     case $EPOCH in '' | *[!0-9]* | ????????????????*) die 64 "not an epoch: $EPOCH" ;; esac
     [ ! -h "$STATE" ] || die 65 "$STATE is a symbolic link"
-    mkdir -p "$STATE/receipts" "$STATE/archive" || die 65 "$STATE cannot be made"
-    [ "$(stat -c %u "$STATE")" = 0 ] || die 65 "$STATE does not belong to root"
-    chmod 0700 "$STATE"
+    [ -d "$STATE/receipts" ] && [ -d "$STATE/archive" ] || mkdir -p "$STATE/receipts" "$STATE/archive" ||
+        die 65 "$STATE cannot be made"
+    access=$(stat -c '%u %a' "$STATE")
+    [ "${access% *}" = 0 ] || die 65 "$STATE does not belong to root"
+    [ "$access" = '0 700' ] || chmod 0700 "$STATE"
     # File 9 is the lock. systemctl and consul get it closed: what they leave behind must not keep it.
     exec 9>"$STATE/lock" || die 65 "$STATE/lock cannot be opened"
     flock -w 20 9 || die 68 "another call is at work on this host; try again when it has ended"
-    seen=$(highest_epoch)
-    if [ "$EPOCH" -lt "$seen" ]; then
-        die 66 "a newer driver (epoch $seen) was here; epoch $EPOCH may change nothing any more"
+    read_epoch
+    if [ "$EPOCH" -lt "$highest_epoch" ]; then
+        die 66 "a newer driver (epoch $highest_epoch) was here; epoch $EPOCH may change nothing any more"
     fi
-    if [ "$EPOCH" -eq "$seen" ] && [ -f "$STATE/epoch" ]; then
-        known=$(cut -d ' ' -f 2 "$STATE/epoch")
-        [ "$known" = "$OWNER" ] || die 67 "epoch $EPOCH belongs to $known, not to $OWNER"
+    if [ "$EPOCH" -eq "$highest_epoch" ] && [ -f "$STATE/epoch" ]; then
+        [ "$epoch_owner" = "$OWNER" ] || die 67 "epoch $EPOCH belongs to $epoch_owner, not to $OWNER"
     else
-        printf '%s %s %s\n' "$EPOCH" "$OWNER" "$RUN" | write_file "$STATE/epoch" || die 65 "$STATE/epoch cannot be written"
+        write_file "$STATE/epoch" "$EPOCH $OWNER $RUN" || die 65 "$STATE/epoch cannot be written"
     fi
-    mkdir -p "$STATE/receipts/$RUN" || die 65 "$STATE/receipts/$RUN cannot be made"
+    [ -d "$STATE/receipts/$RUN" ] || mkdir -p "$STATE/receipts/$RUN" || die 65 "$STATE/receipts/$RUN cannot be made"
     if [ -f "$receipt" ]; then
         say skipped yes
         cat "$receipt"
@@ -596,13 +637,17 @@ begin() {
 }
 
 finish() {
-    printf 'evidence %s\n' "$(printf '%s' "$1" | tr '\n' ' ')" | write_file "$receipt" ||
-        die 70 "done, but the receipt could not be written: $1"
+    write_file "$receipt" "$(say evidence "$1")" || die 70 "done, but the receipt could not be written: $1"
     say evidence "$1"
 }
 
+need_our_hold() {
+    find_bars
+    [ "$held_by" = "$RUN" ]
+}
+
 need_stopped() {
-    pid=$(first_pid)
+    find_pid
     [ -z "$pid" ] || die 65 "the agent runs (process $pid); it has to be stopped for this"
 }
 
@@ -610,7 +655,7 @@ need_stopped() {
 
 add_condition() {
     mkdir -p "/etc/systemd/system/$UNIT.d" && chmod 0755 "/etc/systemd/system/$UNIT.d" || return 1
-    printf '[Unit]\nConditionPathExists=!%s\n' "$2" | write_file "/etc/systemd/system/$UNIT.d/$1" || return 1
+    write_file "/etc/systemd/system/$UNIT.d/$1" "[Unit]${NEWLINE}ConditionPathExists=!$2" || return 1
     chmod 0644 "/etc/systemd/system/$UNIT.d/$1"
     systemctl daemon-reload 9>&- || return 1
     read_facts
@@ -626,9 +671,10 @@ remove_condition() {
 }
 
 verb_hold() {
-    before=$(held_by)
+    find_bars
+    before=$held_by
     begun=yes
-    printf '%s\n' "$RUN" | write_file "$STATE/hold" || die 70 "$STATE/hold could not be written"
+    write_file "$STATE/hold" "$RUN" || die 70 "$STATE/hold could not be written"
     add_condition "$HOLD_DROP_IN" "$STATE/hold" || die 70 "systemd did not take the hold on $UNIT"
     if [ -n "$before" ] && [ "$before" != "$RUN" ]; then
         finish "held; the hold of $before was taken over"
@@ -664,18 +710,20 @@ stop_without_leaving() {
     chmod 0644 "/run/systemd/system/$UNIT.d/$STOP_DROP_IN"
     systemctl daemon-reload 9>&-
     read_facts
-    if [ "$(fact KillSignal)" != "$signal" ] || [ -n "$(fact ExecStop)" ]; then
+    if [ "$kill_signal" != "$signal" ] || [ -n "$exec_stop" ]; then
         forget_stop_drop_in
         die 65 "another drop-in of $UNIT sets KillSignal or ExecStop after ours; a stop could be a leave"
     fi
-    had=$(first_pid)
+    find_pid
+    had=$pid
     begun=yes
     timeout 60 systemctl stop "$UNIT" 9>&- 2>/dev/null
     left=300
     while [ "$left" -gt 0 ]; do
         read_facts
-        case $(fact ActiveState) in
-            inactive | failed) [ -n "$(unit_pids)" ] || break ;;
+        find_pids
+        case $active_state in
+            inactive | failed) [ -n "$pids" ] || break ;;
             *) ;;
         esac
         left=$((left - 1))
@@ -714,13 +762,10 @@ forget_stop_drop_in() {
 
 # Below 0.7 raft/peers.json is the live peer set, and whoever stops the agent otherwise empties it.
 keep_peers_file() {
-    find_data_dir
     [ -n "$data_dir" ] && [ -f "$data_dir/raft/peers.json" ] && [ ! -h "$data_dir/raft" ] || return 0
-    mkdir -p "$STATE/archive/$RUN" || die 65 "$STATE/archive/$RUN cannot be made"
-    kept=$STATE/archive/$RUN/peers.json
     # The first stop of a run saw what was there before it.
-    [ -e "$kept" ] || head -c 65536 "$data_dir/raft/peers.json" | write_file "$kept" ||
-        die 65 "raft/peers.json could not be copied to $kept"
+    [ -e "$STATE/archive/$RUN/peers.json" ] || copy_peers_file peers.json ||
+        die 65 "raft/peers.json could not be copied to $STATE/archive/$RUN"
 }
 
 verb_stop() {
@@ -731,8 +776,8 @@ verb_stop() {
 }
 
 verb_start() {
-    by=$(fenced_by)
-    [ -z "$by" ] || die 65 "fenced by $by; lift the fence first"
+    find_bars
+    [ -z "$fenced_by" ] || die 65 "fenced by $fenced_by; lift the fence first"
     refuse_strangers
     begun=yes
     forget_stop_drop_in
@@ -750,14 +795,14 @@ verb_fence() {
     was_enabled=no
     if [ -f "$STATE/fenced" ]; then
         was_enabled=$(cut -d ' ' -f 2 "$STATE/fenced")
-    elif [ "$(fact UnitFileState)" = enabled ]; then
+    elif [ "$unit_file_state" = enabled ]; then
         was_enabled=yes
     fi
-    printf '%s %s\n' "$RUN" "$was_enabled" | write_file "$STATE/fenced" || die 70 "$STATE/fenced could not be written"
+    write_file "$STATE/fenced" "$RUN $was_enabled" || die 70 "$STATE/fenced could not be written"
     add_condition "$FENCE_DROP_IN" "$STATE/fenced" || die 70 "systemd did not take the fence on $UNIT"
     systemctl disable "$UNIT" 9>&- >/dev/null 2>&1
     stop_without_leaving
-    [ "$(fact UnitFileState)" != enabled ] || die 70 "$UNIT could not be disabled"
+    [ "$unit_file_state" != enabled ] || die 70 "$UNIT could not be disabled"
     finish "fenced: $stopped_how, disabled, and barred from starting"
 }
 
@@ -796,7 +841,7 @@ $config_dirs
 DIRS
     if [ -f "/etc/systemd/system/$UNIT.d/$OVERRIDE_DROP_IN" ]; then
         override_by=${override_by:-unknown}
-        case "$(fact ExecStart)" in
+        case $exec_start in
             *" -bootstrap-expect=$marked ; "*) ! drop_in_loaded "$OVERRIDE_DROP_IN" || override=$marked ;;
             *) ;;
         esac
@@ -812,20 +857,22 @@ start_command() {
 verb_override_expect() {
     case $1 in '' | 0* | *[!0-9]* | ???*) die 64 "not a number of servers: $1" ;; esac
     need_stopped
-    [ "$(held_by)" = "$RUN" ] || die 65 "the agent is not held by this run; whoever starts it would take the override"
+    need_our_hold || die 65 "the agent is not held by this run; whoever starts it would take the override"
     # One that another run left would be taken for the unit's own command.
-    take_override_off || die 70 "an older override could not be taken off"
-    load_unit
-    # Nothing of an override is there now, whoever had left one.
-    begun=
+    find_override
+    if [ -n "$override_by" ]; then
+        take_override_off || die 70 "an older override could not be taken off"
+        load_unit
+        # Nothing of an override is there now, whoever had left one.
+        begun=
+    fi
     if [ "$flag_expect" = bootstrap ] || [ "$(config_value bootstrap)" = true ]; then
         die 65 "bootstrap = true is set for $UNIT: beside it Consul accepts no bootstrap_expect"
     fi
     if [ -z "$flag_expect" ] && [ -n "$last_dir" ] && [ -d "$last_dir" ]; then
-        printf '%s %s %s\n' "$RUN" "$1" "$last_dir/$OVERRIDE_FILE" | write_file "$STATE/override" ||
-            die 65 "$STATE/override cannot be written"
+        write_file "$STATE/override" "$RUN $1 $last_dir/$OVERRIDE_FILE" || die 65 "$STATE/override cannot be written"
         begun=yes
-        printf '{"bootstrap_expect": %s}\n' "$1" | write_file "$last_dir/$OVERRIDE_FILE" ||
+        write_file "$last_dir/$OVERRIDE_FILE" "{\"bootstrap_expect\": $1}" ||
             die 70 "$last_dir/$OVERRIDE_FILE could not be written"
         chmod 0644 "$last_dir/$OVERRIDE_FILE"
         load_unit
@@ -849,12 +896,12 @@ override_by_drop_in() {
         *) die 65 "the start command of $UNIT is no plain call of consul; override bootstrap_expect by hand" ;;
     esac
     drop_ins=/etc/systemd/system/$UNIT.d
-    printf '%s %s %s\n' "$RUN" "$1" "$drop_ins/$OVERRIDE_DROP_IN" | write_file "$STATE/override" ||
-        die 65 "$STATE/override cannot be written"
+    write_file "$STATE/override" "$RUN $1 $drop_ins/$OVERRIDE_DROP_IN" || die 65 "$STATE/override cannot be written"
     begun=yes
     mkdir -p "$drop_ins" && chmod 0755 "$drop_ins" || die 70 "$drop_ins cannot be made"
-    printf '[Service]\nExecStart=\nExecStart=%s -bootstrap-expect=%s\n' "$command" "$1" |
-        write_file "$drop_ins/$OVERRIDE_DROP_IN" || die 70 "$drop_ins/$OVERRIDE_DROP_IN could not be written"
+    write_file "$drop_ins/$OVERRIDE_DROP_IN" \
+        "[Service]${NEWLINE}ExecStart=${NEWLINE}ExecStart=$command -bootstrap-expect=$1" ||
+        die 70 "$drop_ins/$OVERRIDE_DROP_IN could not be written"
     chmod 0644 "$drop_ins/$OVERRIDE_DROP_IN"
     systemctl daemon-reload 9>&- || die 70 "systemctl daemon-reload failed"
     load_unit
@@ -868,7 +915,7 @@ take_override_off() {
     written=
     begun=yes
     had_drop_in=no
-    case "$(fact DropInPaths)" in *"/$OVERRIDE_DROP_IN"*) had_drop_in=yes ;; *) ;; esac
+    case $drop_in_paths in *"/$OVERRIDE_DROP_IN"*) had_drop_in=yes ;; *) ;; esac
     [ ! -e "/etc/systemd/system/$UNIT.d/$OVERRIDE_DROP_IN" ] || had_drop_in=yes
     [ ! -f "$STATE/override" ] || read -r _ _ written <"$STATE/override"
     while IFS= read -r file; do
@@ -923,11 +970,11 @@ FILES
     }
     sync "$place/state.tar.new"
     mv -- "$place/state.tar.new" "$place/state.tar"
-    (cd "$place" && sha256sum state.tar) | write_file "$place/state.tar.sha256" ||
+    sum=$(cd "$place" && sha256sum state.tar) && write_file "$place/state.tar.sha256" "$sum" ||
         die 70 "the checksum of $place/state.tar could not be written"
     # Last, and only of one that is whole: from here on a look at it does not read it all again.
     tar -tf "$place/state.tar" | grep -qx "${data_dir#/}/raft/" || die 70 "$place/state.tar lacks ${data_dir}/raft"
-    archive_stamp | write_file "$place/state.tar.stamp" || die 70 "$place/state.tar.stamp could not be written"
+    write_file "$place/state.tar.stamp" "$(archive_stamp)" || die 70 "$place/state.tar.stamp could not be written"
     finish "$place/state.tar, $(stat -c %s "$place/state.tar") bytes"
 }
 
@@ -935,7 +982,7 @@ FILES
 # Cut off in the middle it is only half empty, but held: the next call goes on.
 verb_wipe_raft() {
     need_stopped
-    [ "$(held_by)" = "$RUN" ] || die 65 "the agent is not held by this run; it could start with half a log"
+    need_our_hold || die 65 "the agent is not held by this run; it could start with half a log"
     need_raft_dir
     check_archive "$RUN"
     [ "$archive_state" = good ] || die 65 "the archive of run $RUN is $archive_state; without it nothing is wiped"
@@ -967,7 +1014,7 @@ verb_snapshot() {
 verb_write_peers() {
     case $1 in info | no-info) ;; *) die 64 "not info or no-info: $1" ;; esac
     need_stopped
-    [ "$(held_by)" = "$RUN" ] || die 65 "the agent is not held by this run; a restart could read half a plan"
+    need_our_hold || die 65 "the agent is not held by this run; a restart could read half a plan"
     need_raft_dir
     raft=$data_dir/raft
     owner=$(stat -c %u:%g "$raft")
@@ -1012,8 +1059,7 @@ verb_remove_peers() {
     need_raft_dir
     if [ -e "$data_dir/raft/peers.json" ]; then
         # Whoever wrote it, this run or a person: a copy stays.
-        mkdir -p "$STATE/archive/$RUN" || die 65 "$STATE/archive/$RUN cannot be made"
-        head -c 65536 "$data_dir/raft/peers.json" | write_file "$STATE/archive/$RUN/peers.json.removed" ||
+        copy_peers_file peers.json.removed ||
             die 65 "raft/peers.json could not be copied to $STATE/archive/$RUN; it was not removed"
         rm -f -- "$data_dir/raft/peers.json" || die 70 "$data_dir/raft/peers.json could not be removed"
         sync "$data_dir/raft"
