@@ -3,7 +3,8 @@
 #
 # One file, two ways in:
 #   streamed   sudo -n /bin/sh -s                               arguments, payload and this text come on stdin
-#   installed  sudo -n /usr/local/sbin/consul-recovery-host ... arguments in argv, payload on stdin
+#   installed  sudo -n /usr/local/sbin/consul-recovery-host ... arguments in argv, payload on stdin. The first one is
+#              the checksum of the bot's own copy: a bot and a host.sh of different versions misunderstand each other.
 # A secret is never an argument: it comes on stdin and goes on in a child's environment.
 # All work is in functions and the last line calls them, so a stream that is cut off does nothing at all.
 #
@@ -1131,7 +1132,12 @@ look_after() {
 }
 
 case ${0##*/} in
-    consul-recovery-host) PAYLOAD=$(cat) ;;
+    consul-recovery-host)
+        PAYLOAD=$(cat)
+        own=$(sha256sum <"$0")
+        [ "${1:-}" = "${own%% *}" ] || die 64 "$0 is not the host.sh of this bot's version; copy that one to the host"
+        shift
+        ;;
     *) PAYLOAD=${PAYLOAD-} ;;
 esac
 main "$@" </dev/null

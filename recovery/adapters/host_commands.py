@@ -5,9 +5,11 @@ Nothing else is ever run on a host. See host.sh for what each verb does and refu
 
 from __future__ import annotations
 
-import asyncio
 import base64
+import hashlib
 import shlex
+import time
+from collections.abc import Callable
 from importlib import resources
 from typing import Final, Protocol
 
@@ -165,13 +167,22 @@ class Host:
     Reading raises HostUnreachable or HostRefused. Acting raises also InDoubt: it was sent, its end was not seen.
     """
 
-    def __init__(self, runner: Runner, address: str, access: HostAccess) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        address: str,
+        access: HostAccess,
+        *,
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._runner = runner
         self.address = address
         self._access = access
         self._script = script()
+        self._sha256 = hashlib.sha256(self._script).hexdigest()
         self._shared_look = SharedQuestion(self._look)
         self._version = ("none", "")
+        self._monotonic_s = monotonic_s
         self._acts = 0
         self._kept: tuple[float, HostView] | None = None
 
@@ -180,7 +191,7 @@ class Host:
 
         Whoever asks before it has begun shares one look, and right after an act the look that ended it is given.
         """
-        if self._kept is not None and asyncio.get_running_loop().time() < self._kept[0] + _KEPT_S:
+        if self._kept is not None and self._monotonic_s() < self._kept[0] + _KEPT_S:
             return self._kept[1]
         return await self._shared_look()
 
@@ -256,7 +267,7 @@ class Host:
         )
         # Of a program that was put there since nobody knows the version yet. And another act may have begun meanwhile.
         if lines.has("looked") and lines.text("program") == self._version[0] and this == self._acts:
-            self._kept = (asyncio.get_running_loop().time(), self._seen(lines))
+            self._kept = (self._monotonic_s(), self._seen(lines))
         evidence = lines.text("evidence")
         return f"done before: {evidence}" if lines.has("skipped") else evidence
 
@@ -279,7 +290,7 @@ class Host:
         words = (verb, self._access.unit, *arguments)
         sudo = "" if self._access.user == "root" else "sudo -n "
         if self._access.installed:
-            command = f"{sudo}{INSTALLED_AT} {shlex.join(words)}"
+            command = f"{sudo}{INSTALLED_AT} {self._sha256} {shlex.join(words)}"
             stdin = payload.encode()
         else:
             command = f"{sudo}/bin/sh -s"

@@ -354,6 +354,9 @@ async def test_installed_on_the_host_it_needs_no_shell_as_root(lab: Lab, pool: S
         streamed = Host(pool, host.address, HostAccess(user=lab.ssh_user))
         with pytest.raises(HostRefused, match=r"NOPASSWD: /bin/sh -s"):
             await streamed.look()
+        await host.run("echo '# an older one' >>/usr/local/sbin/consul-recovery-host")
+        with pytest.raises(HostRefused, match=r"is not the host.sh of this bot's version; copy that one"):
+            await installed.look()
     finally:
         await host.run("mv /root/sudoers /etc/sudoers.d/recovery")
 

@@ -1,5 +1,9 @@
 """How a call of host.sh is written, and what its endings mean."""
 
+import asyncio
+import contextlib
+import hashlib
+import shlex
 import subprocess
 from dataclasses import dataclass, field
 
@@ -36,6 +40,23 @@ class FakeRunner:
         return self.ended
 
 
+@dataclass
+class GatedRunner:
+    """Answers a verb once its gate is open."""
+
+    answers: dict[str, bytes]
+    gates: dict[str, asyncio.Event] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.gates = {verb: asyncio.Event() for verb in self.answers}
+
+    async def run(self, host: str, command: str, *, stdin: bytes, timeout_s: float, patient: bool) -> Ended:
+        del host, command, timeout_s, patient
+        verb = shlex.split(stdin.decode().splitlines()[0])[2]
+        await self.gates[verb].wait()
+        return Ended(0, self.answers[verb])
+
+
 def host_with(
     ended: Ended | Exception, *, user: str = "recovery", installed: bool = False
 ) -> tuple[Host, FakeRunner]:
@@ -59,7 +80,10 @@ async def test_installed_only_the_payload_stands_in_stdin() -> None:
     host, runner = host_with(Ended(0, b"evidence done\n"), installed=True)
     await host.act("snapshot", KEY, payload="secret", timeout_s=5)
     (command,) = runner.commands
-    assert command.startswith("sudo -n /usr/local/sbin/consul-recovery-host snapshot consul.service r1 ")
+    sha256 = hashlib.sha256(script()).hexdigest()
+    assert command.startswith(
+        f"sudo -n /usr/local/sbin/consul-recovery-host {sha256} snapshot consul.service r1 "
+    )
     assert "secret" not in command
     assert runner.stdin == b"secret"
 
@@ -75,6 +99,75 @@ async def test_a_receipt_that_was_there_is_told() -> None:
     """A try that the host has done before is not told as if it was done now."""
     host, _ = host_with(Ended(0, b"skipped yes\nevidence stopped\n"))
     assert await host.act("stop", KEY, timeout_s=5) == "done before: stopped"
+
+
+KNOWN = b"active_state active\nprogram 8-1\nversion 0.6.4\n"
+HELD = b"evidence held\nlooked yes\nactive_state inactive\nprogram 8-1\nheld_by r1\n"
+
+
+async def held(host: Host, runner: FakeRunner) -> None:
+    """Look once, so that the program's version is known, and hold the agent."""
+    runner.ended = Ended(0, KNOWN)
+    await host.look()
+    runner.ended = Ended(0, HELD)
+    await host.act("hold", KEY, timeout_s=5)
+
+
+async def test_a_look_right_after_an_act_is_the_one_that_ended_it() -> None:
+    """The proof of an act, and what the next step asks first, cost no call."""
+    host, runner = host_with(Ended(0))
+    await held(host, runner)
+    calls = len(runner.commands)
+    view = await host.look()
+    assert (view.held_by, view.active_state, view.version) == ("r1", "inactive", "0.6.4")
+    assert len(runner.commands) == calls
+
+
+async def test_a_look_is_asked_for_again_once_the_one_of_the_act_is_old() -> None:
+    """What is waited for is looked at anew."""
+    clock_s = [0.0]
+    runner = FakeRunner(Ended(0))
+    host = Host(runner, "10.0.0.1", HostAccess(user="recovery"), monotonic_s=lambda: clock_s[0])
+    await held(host, runner)
+    runner.ended = Ended(0, b"program 8-1\nheld_by nobody\n")
+    clock_s[0] = 0.49
+    assert (await host.look()).held_by == "r1"
+    clock_s[0] = 0.51
+    assert (await host.look()).held_by == "nobody"
+
+
+async def test_the_look_of_an_act_counts_only_with_a_program_that_is_known() -> None:
+    """It does not tell the version, and a view without one would choose the wrong procedure."""
+    host, runner = host_with(Ended(0, HELD))
+    await host.act("hold", KEY, timeout_s=5)
+    runner.ended = Ended(0, KNOWN)
+    assert (await host.look()).version == "0.6.4"
+
+
+@pytest.mark.parametrize("ended", [Ended(0, b"evidence start asked for\n"), Ended(70), Ended(65)])
+async def test_a_look_of_an_act_does_not_outlive_the_next_act(ended: Ended) -> None:
+    """Whatever became of that one, the host is another one now."""
+    host, runner = host_with(Ended(0))
+    await held(host, runner)
+    runner.ended = ended
+    with contextlib.suppress(HostRefused, InDoubt):
+        await host.act("start", KEY, timeout_s=5)
+    runner.ended = Ended(0, b"program 8-1\nactive_state activating\n")
+    assert (await host.look()).active_state == "activating"
+
+
+async def test_the_look_of_an_act_is_not_kept_where_another_act_has_begun() -> None:
+    """Its answer comes late; by then the host may be another one."""
+    runner = GatedRunner({"look": KNOWN, "hold": HELD, "start": b"evidence start asked for\n"})
+    host = Host(runner, "10.0.0.1", HostAccess(user="recovery"))
+    runner.gates["look"].set()
+    await host.look()
+    acts = [asyncio.create_task(host.act(verb, KEY, timeout_s=5)) for verb in ("hold", "start")]
+    runner.gates["start"].set()
+    await acts[1]
+    runner.gates["hold"].set()
+    await acts[0]
+    assert (await host.look()).held_by == ""
 
 
 @pytest.mark.parametrize("status", range(64, 70))
