@@ -69,7 +69,7 @@ from recovery.plan import Action, Check, LogIs, OneHistory, Risk, Silent, Step, 
 from recovery.ports import ActKey, Clock, Lease, LeaseHeld, Notifier, RunStore, World
 
 LEASE_TTL_S = 10.0
-POLL_S = 0.3
+POLL_S = 0.2
 FIRST_POLL_S = 0.1
 """What takes effect at all mostly does so within the second; after that nothing is lost by asking less often."""
 ASSUMPTION_PATIENCE_S = 20.0

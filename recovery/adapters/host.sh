@@ -82,7 +82,7 @@ load_unit() {
 # Sets what systemd knows of the unit: facts, and of it a variable for each fact that is asked for.
 read_facts() {
     facts=$(systemctl show "$UNIT" -p LoadState -p ActiveState -p UnitFileState -p MainPID -p User \
-        -p ExecStart -p ExecStop -p KillSignal -p DropInPaths -p EnvironmentFiles -p Environment \
+        -p ExecStart -p ExecStop -p ExecStopPost -p KillSignal -p DropInPaths -p EnvironmentFiles -p Environment \
         -p ControlGroup -p NeedDaemonReload 9>&-) || die 65 "systemctl show $UNIT failed"
     load_state=
     active_state=
@@ -91,6 +91,7 @@ read_facts() {
     unit_user=
     exec_start=
     exec_stop=
+    exec_stop_post=
     kill_signal=
     drop_in_paths=
     control_group=
@@ -106,6 +107,7 @@ read_facts() {
             # The first of several.
             ExecStart=*) exec_start=${exec_start:-$value} ;;
             ExecStop=*) exec_stop=${exec_stop:-$value} ;;
+            ExecStopPost=*) exec_stop_post=${exec_stop_post:-$value} ;;
             KillSignal=*) kill_signal=$value ;;
             DropInPaths=*) drop_in_paths=$value ;;
             ControlGroup=*) control_group=$value ;;
@@ -183,6 +185,7 @@ agent_words_of() {
 
 # The words of the agent's command line, one a line: of the running process, else as the unit has them.
 agent_words() {
+    agent_words_of "$main_pid" && return
     find_pids
     for pid in $pids; do
         agent_words_of "$pid" && return
@@ -691,7 +694,9 @@ verb_release() {
 }
 
 # Sets stopped_how. A stop must not be a leave: the set of servers would shrink (or, below 0.7, be emptied).
-# So for this one stop the unit's own stop commands are off and the signal is one that does not leave.
+# So for this one stop the unit's own stop commands are off and the signal is one that does not leave. Where it is
+# barred from starting and has no such commands, the signal alone does, without a drop-in: for systemd to load one
+# and to forget it again takes as long as all the rest.
 # A server without leader whose peers are dead hangs in its calls to them for 10 s (measured on 1.8.7). It is
 # killed after 5: whatever it acknowledged is on its disk (Raft is made for crashes; raft.db is synced).
 stop_without_leaving() {
@@ -703,21 +708,16 @@ stop_without_leaving() {
         # leave_on_terminate), and one that has left joins nobody at its next start without retry_join.
         signal=9
     fi
-    mkdir -p "/run/systemd/system/$UNIT.d" || die 65 "/run/systemd/system/$UNIT.d cannot be made"
-    chmod 0755 "/run/systemd/system/$UNIT.d"
-    stop_dir=/run/systemd/system/$UNIT.d
-    printf '[Service]\nKillSignal=%s\nKillMode=mixed\nSendSIGKILL=yes\nTimeoutStopSec=5\nExecStop=\nExecStopPost=\n' \
-        "$signal" >"/run/systemd/system/$UNIT.d/$STOP_DROP_IN"
-    chmod 0644 "/run/systemd/system/$UNIT.d/$STOP_DROP_IN"
-    systemctl daemon-reload 9>&-
-    read_facts
-    if [ "$kill_signal" != "$signal" ] || [ -n "$exec_stop" ]; then
-        forget_stop_drop_in
-        die 65 "another drop-in of $UNIT sets KillSignal or ExecStop after ours; a stop could be a leave"
-    fi
     find_pid
     had=$pid
-    begun=yes
+    find_bars
+    if [ -n "$held_by$fenced_by" ] && [ "$main_pid" != 0 ] && [ -z "$exec_stop$exec_stop_post" ]; then
+        begun=yes
+        signal_main_process
+    else
+        bend_the_stop
+        begun=yes
+    fi
     timeout 60 systemctl stop "$UNIT" 9>&- 2>/dev/null
     left=300
     while [ "$left" -gt 0 ]; do
@@ -738,6 +738,34 @@ stop_without_leaving() {
         stopped_how="stopped (process $had, signal $signal)"
     else
         stopped_how="no process was there"
+    fi
+}
+
+# Barred from starting: no Restart= brings another process. The stop of the unit itself comes when this one is gone: its own signal,
+# waiting beside ours, would be delivered first (SIGINT is 2, SIGTERM 15), and may be a leave.
+signal_main_process() {
+    systemctl kill -s "$signal" --kill-who=main "$UNIT" 9>&- 2>/dev/null
+    left=250
+    while [ -e "/proc/$main_pid" ] && [ "$left" -gt 0 ]; do
+        left=$((left - 1))
+        sleep 0.02
+    done
+    # It after 5 s, and whatever else the unit has started.
+    systemctl kill -s KILL "$UNIT" 9>&- 2>/dev/null
+}
+
+bend_the_stop() {
+    mkdir -p "/run/systemd/system/$UNIT.d" || die 65 "/run/systemd/system/$UNIT.d cannot be made"
+    chmod 0755 "/run/systemd/system/$UNIT.d"
+    stop_dir=/run/systemd/system/$UNIT.d
+    printf '[Service]\nKillSignal=%s\nKillMode=mixed\nSendSIGKILL=yes\nTimeoutStopSec=5\nExecStop=\nExecStopPost=\n' \
+        "$signal" >"/run/systemd/system/$UNIT.d/$STOP_DROP_IN"
+    chmod 0644 "/run/systemd/system/$UNIT.d/$STOP_DROP_IN"
+    systemctl daemon-reload 9>&-
+    read_facts
+    if [ "$kill_signal" != "$signal" ] || [ -n "$exec_stop" ]; then
+        forget_stop_drop_in
+        die 65 "another drop-in of $UNIT sets KillSignal or ExecStop after ours; a stop could be a leave"
     fi
 }
 
@@ -1114,11 +1142,10 @@ main() {
         override-expect) verb_override_expect "${1:-}" ;;
         remove-override) verb_remove_override ;;
     esac
+    # The first ones have just read what systemd knows.
     case $verb in
-        hold | release | stop | fence | lift | archive | wipe-raft | write-peers | remove-peers | override-expect | \
-            remove-override)
-            look_after
-            ;;
+        hold | release | override-expect | remove-override) look_after true ;;
+        stop | fence | lift | archive | wipe-raft | write-peers | remove-peers) look_after load_unit ;;
         *) ;;
     esac
 }
@@ -1126,7 +1153,7 @@ main() {
 # How the host is after an act, in its answer: whoever asked for the act would ask for that next. It cannot fail the
 # act, which is done. None after a start: what that does is still to come.
 look_after() {
-    looked=$( (load_unit && verb_look any) 2>/dev/null) || return 0
+    looked=$( ("$1" && verb_look any) 2>/dev/null) || return 0
     say looked yes
     printf '%s\n' "$looked"
 }

@@ -5,13 +5,14 @@ import base64
 import time
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import pytest
 
 from lab.datacentre import Lab
 from lab.host import CONSUL_CONFIG
 from lab.host import Host as LabHost
 from recovery.adapters.collect import Probe
-from recovery.adapters.host_commands import Host, HostAccess, script
+from recovery.adapters.host_commands import Answer, Host, HostAccess, script
 from recovery.adapters.ssh import SshPool
 from recovery.errors import HostRefused, InDoubt
 from recovery.model import ServerName
@@ -66,10 +67,13 @@ async def test_a_look_changes_nothing_on_the_host(lab: Lab, probe: Probe) -> Non
     assert await lab.host("s1").run("test -e /var/lib/consul-recovery || echo nothing") == "nothing\n"
 
 
-async def test_a_stop_is_no_leave(lab: Lab, probe: Probe, key: KeyMaker) -> None:
+@pytest.mark.parametrize("held", [False, True], ids=["not held", "held"])
+async def test_a_stop_is_no_leave(lab: Lab, probe: Probe, key: KeyMaker, *, held: bool) -> None:
     """The others see a failed member, not one that left, and the peer set stays as it was."""
     await keep_dead_servers(lab)
     voters = await lab.cluster.voters(lab.host("s1"))
+    if held:
+        await probe.hosts[S3].act("hold", key("hold"), timeout_s=30)
     evidence = await probe.hosts[S3].act("stop", key("stop"), timeout_s=60)
     assert "signal 15" in evidence
     view = await probe.hosts[S3].look()
@@ -84,6 +88,7 @@ async def test_a_stop_is_no_leave(lab: Lab, probe: Probe, key: KeyMaker) -> None
     assert await lab.cluster.voters(lab.host("s1")) == voters
 
 
+@pytest.mark.parametrize("held", [False, True], ids=["not held", "held"])
 @pytest.mark.parametrize(
     "trap",
     [
@@ -95,13 +100,15 @@ async def test_a_stop_is_no_leave(lab: Lab, probe: Probe, key: KeyMaker) -> None
     ids=["leave_on_terminate", "ExecStop=consul leave"],
 )
 async def test_a_unit_that_leaves_at_each_stop_is_stopped_without(
-    lab: Lab, probe: Probe, key: KeyMaker, trap: str
+    lab: Lab, probe: Probe, key: KeyMaker, trap: str, *, held: bool
 ) -> None:
     """Whatever the operator's own stop does, ours does not shrink the peer set."""
     host = lab.host("s3")
     await host.run(f"{trap}; systemctl daemon-reload; systemctl kill -s KILL consul")
     await lab.cluster.wait_until_formed()
     await keep_dead_servers(lab)
+    if held:
+        await probe.hosts[S3].act("hold", key("hold"), timeout_s=30)
     evidence = await probe.hosts[S3].act("stop", key("stop"), timeout_s=60)
 
     async def seen_failed() -> bool:
@@ -112,7 +119,47 @@ async def test_a_unit_that_leaves_at_each_stop_is_stopped_without(
     await until(seen_failed, what="s1 sees s3 failed")
     assert len(await lab.cluster.voters(lab.host("s1"))) == 3
     left = await host.run("systemctl show consul -p DropInPaths --value")
-    assert "consul-recovery" not in left
+    assert "consul-recovery-stop" not in left
+
+
+async def test_a_held_agent_that_does_not_heed_the_signal_is_killed(
+    lab: Lab, probe: Probe, key: KeyMaker
+) -> None:
+    """A server without a leader can hang at its end; what it acknowledged is on its disk."""
+    host = lab.host("s3")
+    await probe.hosts[S3].act("hold", key("hold"), timeout_s=30)
+    # A stopped process heeds no signal but one.
+    await host.run("systemctl kill -s STOP --kill-who=main consul")
+    await probe.hosts[S3].act("stop", key("stop"), timeout_s=60)
+    assert not (await probe.hosts[S3].look()).running
+    assert await host.run("pgrep -x consul || echo none") == "none\n"
+
+
+class CountedCalls:
+    """The pool, with a count."""
+
+    def __init__(self, pool: SshPool) -> None:
+        self.count = 0
+        self._pool = pool
+
+    async def run(self, host: str, command: str, *, stdin: bytes, timeout_s: float, patient: bool) -> Answer:
+        self.count += 1
+        return await self._pool.run(host, command, stdin=stdin, timeout_s=timeout_s, patient=patient)
+
+
+async def test_the_look_in_an_acts_answer_is_what_a_look_sees(lab: Lab, pool: SshPool, key: KeyMaker) -> None:
+    """What ends an act is the same look, only without a call of its own."""
+    calls = CountedCalls(pool)
+    address, access = lab.host("s3").address, HostAccess(user=lab.ssh_user)
+    mine = Host(calls, address, access)
+    await mine.look()
+    for verb in ("hold", "stop", "archive"):
+        await mine.act(verb, key(verb), timeout_s=60)
+        before = calls.count
+        kept = await mine.look()
+        assert calls.count == before
+        asked = await Host(pool, address, access).look()
+        assert msgspec.structs.replace(kept, free_bytes=asked.free_bytes) == asked
 
 
 async def test_a_hold_does_not_touch_the_running_agent(lab: Lab, probe: Probe, key: KeyMaker) -> None:
@@ -420,7 +467,7 @@ async def test_a_fence_that_cannot_stop_the_agent_does_not_say_that_nothing_was_
 ) -> None:
     """It is barred and disabled by then: in doubt, and the look tells what is there."""
     await lab.host("s3").run(
-        "mkdir -p /etc/systemd/system/consul.service.d; printf '[Service]\\nKillSignal=SIGINT\\n' "
+        "mkdir -p /etc/systemd/system/consul.service.d; printf '[Service]\\nExecStop=/usr/bin/consul leave\\n' "
         ">/etc/systemd/system/consul.service.d/zzz-site.conf; systemctl daemon-reload"
     )
     with pytest.raises(InDoubt, match="a stop could be a leave"):
