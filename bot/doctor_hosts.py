@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from bot.doctor_clients import ClientRuns, check_clients
 from bot.finding import Finding, failed, ok, skipped, warning
-from config.values import ClusterSettings, Settings
+from config.values import ClusterSettings, Settings, SshSettings
 from recovery.errors import RecoveryError
 from recovery.model import AgentView, ClusterName, ClusterObservation, HostView, ServerObservation, ServerSpec
 
@@ -32,7 +32,12 @@ async def check_hosts(
     found = await asyncio.gather(
         *(
             _check_cluster(
-                cluster, observe=observe, client_runs=client_runs, host_time_s=host_time_s, now_s=now_s
+                cluster,
+                ssh=settings.ssh,
+                observe=observe,
+                client_runs=client_runs,
+                host_time_s=host_time_s,
+                now_s=now_s,
             )
             for cluster in settings.clusters
         )
@@ -43,6 +48,7 @@ async def check_hosts(
 async def _check_cluster(
     cluster: ClusterSettings,
     *,
+    ssh: SshSettings,
     observe: Observe,
     client_runs: ClientRuns,
     host_time_s: HostTime,
@@ -60,13 +66,13 @@ async def _check_cluster(
     findings: list[Finding] = []
     for server, clock in zip(cluster.servers, clocks, strict=True):
         seen = observation.server(server.name)
-        findings += check_server(cluster, seen)
+        findings += check_server(cluster, ssh, seen)
         if seen.reached:
             findings.append(clock)
     return [*findings, *await check_clients(cluster.name, observation, client_runs=client_runs)]
 
 
-def check_server(cluster: ClusterSettings, seen: ServerObservation) -> list[Finding]:
+def check_server(cluster: ClusterSettings, ssh: SshSettings, seen: ServerObservation) -> list[Finding]:
     """Judge one server: host first, then its agent, then what the agent lets us read."""
     subject = f"{cluster.name}/{seen.name}"
     if seen.host is None:
@@ -75,8 +81,9 @@ def check_server(cluster: ClusterSettings, seen: ServerObservation) -> list[Find
                 "host",
                 subject,
                 seen.host_problem or "could not be looked at",
-                next_step=f"Try it as the bot's user: ssh {seen.address}. The host key belongs into"
-                " ssh.known_hosts_file, the sudoers line is in config/sudoers.",
+                next_step=f"Try it as the bot's user: ssh -p {ssh.port} -i {ssh.key_file} "
+                f"-o UserKnownHostsFile={ssh.known_hosts_file} {ssh.user}@{seen.address} sudo -n -l. "
+                "It has to list the line of config/sudoers.",
             ),
             skipped("agent", subject, "not asked; the way to it is through the host"),
         ]
