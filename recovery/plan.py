@@ -232,9 +232,13 @@ class LeaderStays(_Check, frozen=True):
 
 
 class StillLeads(_Check, frozen=True):
-    """The server that was seen to stay leader names itself leader now: one sample, for what follows at once."""
+    """The server that was seen to stay leader names itself leader now, and its log reaches ``at_least``.
+
+    One sample, where `LeaderElected` takes two: it has been seen to stay.
+    """
 
     server: ServerName
+    at_least: LogPosition | None = None
 
 
 class KnowsLeader(_Check, frozen=True):

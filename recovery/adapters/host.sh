@@ -695,8 +695,8 @@ verb_release() {
 
 # Sets stopped_how. A stop must not be a leave: the set of servers would shrink (or, below 0.7, be emptied).
 # So for this one stop the unit's own stop commands are off and the signal is one that does not leave. Where it is
-# barred from starting and has no such commands, the signal alone does, without a drop-in: for systemd to load one
-# and to forget it again takes as long as all the rest.
+# barred from starting, has no such commands, and the agent is all that runs, the signal alone does, without a
+# drop-in: for systemd to load one and to forget it again takes as long as all the rest.
 # A server without leader whose peers are dead hangs in its calls to them for 10 s (measured on 1.8.7). It is
 # killed after 5: whatever it acknowledged is on its disk (Raft is made for crashes; raft.db is synced).
 stop_without_leaving() {
@@ -711,9 +711,9 @@ stop_without_leaving() {
     find_pid
     had=$pid
     find_bars
-    if [ -n "$held_by$fenced_by" ] && [ "$main_pid" != 0 ] && [ -z "$exec_stop$exec_stop_post" ]; then
+    if [ -n "$held_by$fenced_by" ] && [ -z "$exec_stop$exec_stop_post" ] && agent_is_alone; then
         begun=yes
-        signal_main_process
+        signal_the_agent
     else
         bend_the_stop
         begun=yes
@@ -741,17 +741,42 @@ stop_without_leaving() {
     fi
 }
 
-# Barred from starting: no Restart= brings another process. The stop of the unit itself comes when this one is gone: its own signal,
-# waiting beside ours, would be delivered first (SIGINT is 2, SIGTERM 15), and may be a leave.
-signal_main_process() {
+# Where the unit's main process is a wrapper, systemd itself sends the unit's own signal to the agent once that has
+# ended; and what else an agent has started may outlive it.
+agent_is_alone() {
+    [ "$main_pid" != 0 ] || return 1
+    find_pids
+    for each in $pids; do
+        [ "$each" = "$main_pid" ] || return 1
+    done
+    agent_words_of "$main_pid" >/dev/null
+}
+
+# Barred from starting: no Restart= brings another process. The stop of the unit itself comes when this one is gone:
+# its own signal, waiting beside ours, would be delivered first (SIGINT is 2, SIGTERM 15), and may be a leave.
+signal_the_agent() {
     systemctl kill -s "$signal" --kill-who=main "$UNIT" 9>&- 2>/dev/null
-    left=250
-    while [ -e "/proc/$main_pid" ] && [ "$left" -gt 0 ]; do
+    await_end_of "$main_pid" 250
+    read_facts
+    find_pids
+    if [ -n "$pids" ]; then
+        for each in $pids; do
+            kill -9 "$each" 2>/dev/null
+        done
+        await_end_of "${pids%%"$NEWLINE"*}" 50
+        read_facts
+        find_pids
+    fi
+    [ -z "$pids" ] || bend_the_stop
+}
+
+# Waits for the end of a process, so many fiftieths of a second at most.
+await_end_of() {
+    left=$2
+    while [ -e "/proc/$1" ] && [ "$left" -gt 0 ]; do
         left=$((left - 1))
         sleep 0.02
     done
-    # It after 5 s, and whatever else the unit has started.
-    systemctl kill -s KILL "$UNIT" 9>&- 2>/dev/null
 }
 
 bend_the_stop() {

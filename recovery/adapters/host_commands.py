@@ -183,7 +183,8 @@ class Host:
         self._shared_look = SharedQuestion(self._look)
         self._version = ("none", "")
         self._monotonic_s = monotonic_s
-        self._acts = 0
+        self._acts_begun = 0
+        self._acts_under_way = 0
         self._kept: tuple[float, HostView] | None = None
 
     async def look(self) -> HostView:
@@ -256,17 +257,24 @@ class Host:
 
     async def act(self, verb: str, key: ActKey, *extra: str, payload: str = "", timeout_s: float) -> str:
         """Call a verb that changes the host; gives its one line of evidence."""
-        self._acts += 1
-        this, self._kept = self._acts, None
-        lines = await self._call(
-            verb,
-            (key.run, key.step, str(key.attempt), key.direction, key.owner, str(key.epoch), *extra),
-            payload=payload,
-            timeout_s=timeout_s,
-            patient=True,
-        )
-        # Of a program that was put there since nobody knows the version yet. And another act may have begun meanwhile.
-        if lines.has("looked") and lines.text("program") == self._version[0] and this == self._acts:
+        self._kept = None
+        self._acts_begun += 1
+        this, alone = self._acts_begun, self._acts_under_way == 0
+        self._acts_under_way += 1
+        try:
+            lines = await self._call(
+                verb,
+                (key.run, key.step, str(key.attempt), key.direction, key.owner, str(key.epoch), *extra),
+                payload=payload,
+                timeout_s=timeout_s,
+                patient=True,
+            )
+        finally:
+            self._acts_under_way -= 1
+        # Two acts at once: nobody knows which look is the later one. And of a program that was put there since
+        # nobody knows the version yet.
+        alone = alone and this == self._acts_begun
+        if alone and lines.has("looked") and lines.text("program") == self._version[0]:
             self._kept = (self._monotonic_s(), self._seen(lines))
         evidence = lines.text("evidence")
         return f"done before: {evidence}" if lines.has("skipped") else evidence

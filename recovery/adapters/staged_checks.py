@@ -22,6 +22,7 @@ from recovery.plan import (
     OverrideAbsent,
     StillLeads,
 )
+from recovery.raftentry import LogPosition
 
 _SAMPLE_EVERY_S: Final = 0.5
 
@@ -52,9 +53,11 @@ async def answer(probe: Probe, check: StagedCheck) -> Fact:
             return await _log_ends_alone(probe, server, address)
         case LeaderStays():
             return await _leader_stays(probe, check)
-        case StillLeads(server):
-            leads = (await probe.pulse(server, numbers=False)).names_itself_leader
-            return Holds(f"{server} leads") if leads else Fails(f"{server} does not lead any more")
+        case StillLeads(server, at_least):
+            view = await probe.pulse(server)
+            if not view.names_itself_leader:
+                return Fails(f"{server} does not lead any more")
+            return _reaches(server, view, at_least, f"{server} leads")
         case KnowsLeader(server):
             host = await probe.hosts[server].look()
             if not host.running:
@@ -105,7 +108,7 @@ async def _leader_stays(probe: Probe, check: LeaderStays) -> Fact:
     while True:
         # The term is asked for at both ends: whoever was elected again meanwhile leads in a higher one. Not before
         # somebody leads: below 0.7 the question starts a program on the host, and it is asked over and over.
-        at_the_end = led is not None and loop.time() >= until_s
+        at_the_end = term is not None and loop.time() >= until_s
         ends = led is not None and (term is None or at_the_end)
         found = await pulses(probe, check.servers, numbers=ends)
         leaders = leaders_of(found)
@@ -117,16 +120,17 @@ async def _leader_stays(probe: Probe, check: LeaderStays) -> Fact:
         if len(leaders) > 1:
             return Fails(f"{' and '.join(leaders)} name themselves leader at once")
         if led is None:
-            led, until_s = leaders[0], loop.time() + check.seconds
+            led = leaders[0]
             continue
         view = views_of(found)[leaders[0]]
         if leaders[0] != led or (ends and term is not None and view.term != term):
             said = f" in term {view.term}" if ends else ""
             return Fails(f"{led} did not stay leader: {leaders[0]} leads{said}")
         if term is None:
-            term = view.term
+            term, until_s = view.term, loop.time() + check.seconds
         elif at_the_end:
-            return _reaches(leaders[0], view, check)
+            said = f"{led} has been leader for {check.seconds} s"
+            return _reaches(led, view, check.at_least, said)
         await asyncio.sleep(min(_SAMPLE_EVERY_S, max(0.0, until_s - loop.time())))
 
 
@@ -140,12 +144,12 @@ async def _unseen(probe: Probe, silent: list[ServerName]) -> list[str]:
     ]
 
 
-def _reaches(leader: ServerName, view: AgentView, check: LeaderStays) -> Fact:
+def _reaches(leader: ServerName, view: AgentView, at_least: LogPosition | None, said: str) -> Fact:
     # By index: a leader writes in a term of its own.
     index = view.last.index if view.last is not None else 0
-    if check.at_least is not None and index < check.at_least.index:
-        return Fails(f"{leader} leads, but its log ends at index {index}, before {check.at_least.index}")
-    return Holds(f"{leader} has been leader for {check.seconds} s, its log ends at index {index}")
+    if at_least is not None and index < at_least.index:
+        return Fails(f"{leader} leads, but its log ends at index {index}, before {at_least.index}")
+    return Holds(f"{said}, its log ends at index {index}")
 
 
 async def _members_back(

@@ -133,7 +133,7 @@ def _plan(
         "The rest, sorted into follower and error",
         [
             *(
-                sorting.start_follower(name, before=(StillLeads(alone), OverrideAbsent(name)))
+                sorting.start_follower(name, before=(StillLeads(alone, newest), OverrideAbsent(name)))
                 for name in rest
             ),
             *sorting.sort(rest, leader=alone, gossip=gossip),

@@ -611,9 +611,8 @@ class FakeWorld:
             case LogEndsAlone(address=address):
                 good = not server.running and [peer.address for peer in server.log_voters] == [address]
                 return _fact(good, f"ends with {address} alone", f"{server.name} ends with other peers")
-            case StillLeads():
-                leads = server in self.leading()
-                return _fact(leads, f"{server.name} leads", f"{server.name} does not lead any more")
+            case StillLeads(at_least=at_least):
+                return self._leader_elected((server.name,), at_least)
             case KnowsLeader():
                 knows = server.running and bool(self._agent(server).leader_address)
                 return _fact(knows, f"{server.name} follows", f"error: {server.name} knows no leader")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,6 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from bot.wiring import Core, open_core
 from config.settings import load_settings
@@ -49,6 +51,8 @@ COUNTS_WITHIN_S = 30.0
 
 # systemd.journal-fields(7) and sd-messages.h: SD_MESSAGE_UNIT_STOPPING.
 _STOPPING = "de5b426a63be47a7b6ac3eaac82e2f6f"
+# What systemd logs for `systemctl kill`.
+_SIGNALLED = re.compile(r"Sent signal SIG(TERM|KILL) to main process \d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,7 @@ class Counts:
 
 
 async def counted(hosts: tuple[Host, ...]) -> Counts:
-    """Count in the journals of the hosts that are on: a process that logged is a start, a stop job is a stop."""
+    """Count in the journals of the hosts that are on: a process that logged is a start, its bidden end a stop."""
     starts: Counter[str] = Counter()
     stops: Counter[str] = Counter()
     for host in hosts:
@@ -90,8 +94,22 @@ async def counted(hosts: tuple[Host, ...]) -> Counts:
         lines = (await host.run("journalctl --unit=consul --output=json --no-pager")).splitlines()
         entries = [json.loads(line) for line in lines]
         starts[host.name] = len({entry["_PID"] for entry in entries if entry.get("_COMM") == "consul"})
-        stops[host.name] = sum(entry.get("MESSAGE_ID") == _STOPPING for entry in entries)
+        stops[host.name] = _stops(entries)
     return Counts(starts, stops)
+
+
+def _stops(entries: list[dict[str, Any]]) -> int:
+    """Count the processes that were bidden to end, by a signal to them or by a stop of their unit, or by both."""
+    count, bidden = 0, False
+    seen: set[str] = set()
+    for entry in entries:
+        if entry.get("_COMM") == "consul" and entry["_PID"] not in seen:
+            seen.add(entry["_PID"])
+            bidden = False
+        signalled = _SIGNALLED.search(str(entry.get("MESSAGE", "")))
+        if not bidden and (signalled or entry.get("MESSAGE_ID") == _STOPPING):
+            count, bidden = count + 1, True
+    return count
 
 
 async def running(hosts: tuple[Host, ...]) -> frozenset[str]:

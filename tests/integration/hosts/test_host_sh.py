@@ -147,6 +147,42 @@ class CountedCalls:
         return await self._pool.run(host, command, stdin=stdin, timeout_s=timeout_s, patient=patient)
 
 
+@pytest.mark.parametrize(
+    "start",
+    ["/bin/sh -c '/usr/bin/consul agent $DAEMON_ARGS; true'", "/usr/bin/consul agent $DAEMON_ARGS"],
+    ids=["a wrapper is the main process", "a child outlives the agent"],
+)
+async def test_a_held_agent_that_is_not_alone_in_its_unit_is_stopped_whole_and_does_not_leave(
+    lab: Lab, probe: Probe, key: KeyMaker, start: str
+) -> None:
+    """systemd itself signals what is left of a unit whose main process has ended: with the unit's own signal."""
+    host = lab.host("s3")
+    kill_mode = "control-group" if "sh -c" in start else "process"
+    await host.run(
+        "mkdir -p /etc/systemd/system/consul.service.d; cat >/etc/systemd/system/consul.service.d/site.conf;"
+        " systemctl daemon-reload; systemctl kill -s KILL consul",
+        stdin=f"[Service]\nKillMode={kill_mode}\nExecStart=\nExecStart={start}\n",
+    )
+    await lab.cluster.wait_until_formed()
+    await keep_dead_servers(lab)
+    if "sh -c" not in start:
+        await host.run(
+            "sleep 300 </dev/null >/dev/null 2>&1 & for group in /sys/fs/cgroup /sys/fs/cgroup/systemd; do"
+            " group=$group/system.slice/consul.service; [ ! -d $group ] || echo $! >$group/cgroup.procs; done"
+        )
+    await probe.hosts[S3].act("hold", key("hold"), timeout_s=30)
+    await probe.hosts[S3].act("stop", key("stop"), timeout_s=60)
+    assert not (await probe.hosts[S3].look()).running
+    assert await host.run("pgrep -x sleep || echo none") == "none\n"
+
+    async def seen_failed() -> bool:
+        status = await status_of("s3", seen_by=lab.host("s1"))
+        assert status != 3, "s3 has left"
+        return status == 4
+
+    await until(seen_failed, what="s1 sees s3 failed")
+
+
 async def test_the_look_in_an_acts_answer_is_what_a_look_sees(lab: Lab, pool: SshPool, key: KeyMaker) -> None:
     """What ends an act is the same look, only without a call of its own."""
     calls = CountedCalls(pool)
