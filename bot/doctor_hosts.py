@@ -83,7 +83,7 @@ def check_server(cluster: ClusterSettings, ssh: SshSettings, seen: ServerObserva
                 seen.host_problem or "could not be looked at",
                 next_step=f"Try it as the bot's user: ssh -p {ssh.port} -i {ssh.key_file} "
                 f"-o UserKnownHostsFile={ssh.known_hosts_file} {ssh.user}@{seen.address} sudo -n -l. "
-                "It has to list the line of config/sudoers.",
+                "It has to list the line of config/sudoers; the host key belongs into ssh.known_hosts_file.",
             ),
             skipped("agent", subject, "not asked; the way to it is through the host"),
         ]

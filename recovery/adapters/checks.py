@@ -372,13 +372,12 @@ async def _log_is(probe: Probe, check: LogIs) -> Fact:
 
 async def _one_history(probe: Probe, freshest: ServerName, others: tuple[ServerName, ...]) -> Fact:
     names = tuple(dict.fromkeys((freshest, *others)))
-    found_logs = await asyncio.gather(*(probe.log_read(name) for name in names))
-    logs = {name: found.log for name, found in zip(names, found_logs, strict=True)}
-    heads: dict[str, bytes] = {name: found.head for name, found in zip(names, found_logs, strict=True)}
-    fresh = logs[freshest]
+    logs = dict(zip(names, await asyncio.gather(*(probe.log_read(name) for name in names)), strict=True))
+    heads: dict[str, bytes] = {name: read.head for name, read in logs.items()}
+    fresh = logs[freshest].log
     told: list[str] = []
     for name in names[1:]:
-        stale = logs[name]
+        stale = logs[name].log
         if stale.last is None:
             told.append(f"{name} is blank")
             continue

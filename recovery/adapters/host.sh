@@ -363,8 +363,8 @@ read_epoch() {
     [ ! -f "$STATE/epoch" ] || read -r highest_epoch epoch_owner epoch_run <"$STATE/epoch"
 }
 
-# Whose the highest epoch is and what it did here, for a store that has forgotten it.
-say_last_run() {
+# The highest epoch, whose it is and what that run did here, for a store that has forgotten it.
+say_epoch() {
     read_epoch
     say epoch "$highest_epoch"
     [ -n "$epoch_run" ] || return 0
@@ -428,7 +428,7 @@ verb_look() {
     find_override
     [ -z "$override_by" ] || say override_by "$override_by"
     [ -z "$override" ] || say override "$override"
-    say_last_run
+    say_epoch
     say free_bytes $(($(free_kilobytes) * 1024))
     [ -n "$data_dir" ] || return 0
     node_id=$(config_value node_id)

@@ -179,7 +179,6 @@ class Host:
         self.address = address
         self._access = access
         self._script = script()
-        self._sha256 = hashlib.sha256(self._script).hexdigest()
         self._shared_look = SharedQuestion(self._look)
         self._version = ("none", "")
         self._monotonic_s = monotonic_s
@@ -298,7 +297,8 @@ class Host:
         words = (verb, self._access.unit, *arguments)
         sudo = "" if self._access.user == "root" else "sudo -n "
         if self._access.installed:
-            command = f"{sudo}{INSTALLED_AT} {self._sha256} {shlex.join(words)}"
+            sha256 = hashlib.sha256(self._script).hexdigest()
+            command = f"{sudo}{INSTALLED_AT} {sha256} {shlex.join(words)}"
             stdin = payload.encode()
         else:
             command = f"{sudo}/bin/sh -s"

@@ -446,7 +446,6 @@ class FakeWorld:
                 | OverrideAbsent(server=name)
                 | ExpectIs(server=name)
                 | LogEndsAlone(server=name)
-                | StillLeads(server=name)
                 | KnowsLeader(server=name)
             ):
                 server = self._agent_named(name)
@@ -458,6 +457,8 @@ class FakeWorld:
                 | LeaderStays(servers=names, at_least=at_least)
             ):
                 return self._leader_elected(names, at_least)
+            case StillLeads(server=name, at_least=at_least):
+                return self._leader_elected((name,), at_least)
             case IsMember(server=name, servers=names):
                 return self._members_back((name,), 0, names)
             case MembersBack(clients=clients, missing_at_most=most, servers=names):
@@ -550,7 +551,6 @@ class FakeWorld:
         | OverrideAbsent
         | ExpectIs
         | LogEndsAlone
-        | StillLeads
         | KnowsLeader,
         server: FakeServer,
         run: RunId,
@@ -611,8 +611,6 @@ class FakeWorld:
             case LogEndsAlone(address=address):
                 good = not server.running and [peer.address for peer in server.log_voters] == [address]
                 return _fact(good, f"ends with {address} alone", f"{server.name} ends with other peers")
-            case StillLeads(at_least=at_least):
-                return self._leader_elected((server.name,), at_least)
             case KnowsLeader():
                 knows = server.running and bool(self._agent(server).leader_address)
                 return _fact(knows, f"{server.name} follows", f"error: {server.name} knows no leader")

@@ -485,6 +485,7 @@ async def test_a_host_out_of_reach_fails_once() -> None:
     findings = await examine(server=away, host_time_s=HostUnreachable("away"))
     host, agent = bad(findings)
     assert (host.verdict, host.message) == (Verdict.FAILED, "10.0.0.1: unknown host key.")
+    assert "ssh.known_hosts_file" in host.next_step
     ssh = settings().ssh
     tried = f"ssh -p {ssh.port} -i {ssh.key_file} -o UserKnownHostsFile={ssh.known_hosts_file} {ssh.user}@10.0.0.1 sudo"
     assert tried in host.next_step, "it cannot be copied into a shell"
