@@ -193,6 +193,8 @@ class HostView(msgspec.Struct, frozen=True, kw_only=True):
     """The run of the driver with that epoch."""
     receipts: tuple[str, ...] = ()
     """What that run has done here, each as STEP.ATTEMPT.DIRECTION (host.sh)."""
+    archived: bool = False
+    """Whether an archive of that run is here, whatever it is worth."""
     leave_on_terminate: bool | None = None
     """From the configuration files; None where they do not say (Consul's default then counts)."""
     override_by: str = ""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -34,7 +35,7 @@ from recovery.model import (
     ServerSpec,
     StoredLog,
 )
-from recovery.raftentry import parse_snapshot_meta
+from recovery.raftentry import LogPosition, parse_snapshot_meta
 from recovery.raftlog import ServerLog, load_server, newest_snapshot
 
 T = TypeVar("T")
@@ -43,12 +44,22 @@ _SERVER_DEADLINE_S: Final = 30.0
 _HEAD_BYTES: Final = 512 * 1024
 """How much of a raft.db the first call brings along: a small file is read in two calls instead of nine."""
 _JOURNAL_LINES: Final = 300
+_NUMBERS_KEPT_S: Final = 1.0
+"""A server that lost its log was stopped and started, and leads only after an election, which takes 1 s at least."""
 
 
 class Probe:
     """Everything that can be asked about the agents of one cluster, over one SSH connection a host."""
 
-    def __init__(self, spec: ClusterSpec, *, pool: SshPool, host: HostAccess, agent: AgentAccess) -> None:
+    def __init__(
+        self,
+        spec: ClusterSpec,
+        *,
+        pool: SshPool,
+        host: HostAccess,
+        agent: AgentAccess,
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.spec = spec
         self._pool = pool
         self._host_access = host
@@ -57,6 +68,9 @@ class Probe:
         self.hosts: Mapping[ServerName, Host] = self._hosts
         self._servers = frozenset(self._hosts)
         self._pulses: dict[tuple[ServerName, bool], SharedQuestion[AgentView]] = {}
+        self._monotonic_s = monotonic_s
+        self._told: dict[ServerName, tuple[float, LogPosition | None]] = {}
+        """Where a log below 0.7 ended, as told by `consul info`, and when that was asked."""
         self._reading: dict[tuple[ServerName, bool], asyncio.Task[LogRead]] = {}
 
     def reach(self, clients: Iterable[ClientAgent]) -> None:
@@ -164,6 +178,16 @@ class Probe:
             self._pulses[question] = SharedQuestion(partial(self._pulse, name, numbers=numbers))
         return await self._pulses[question]()
 
+    async def leading_pulse(self, name: ServerName) -> AgentView:
+        """Ask whether a server leads now, and where its log ends; raises AgentSilent or HostUnreachable.
+
+        Below 0.7 that end may be the one told within the last second: a leader's log only grows while it leads.
+        """
+        asked_s, last = self._told.get(name, (-_NUMBERS_KEPT_S, None))
+        if self._monotonic_s() >= asked_s + _NUMBERS_KEPT_S:
+            return await self.pulse(name)
+        return msgspec.structs.replace(await self.pulse(name, numbers=False), last=last)
+
     async def _pulse(self, name: ServerName, *, numbers: bool) -> AgentView:
         address = self.hosts[name].address
         async with self.agent(name) as agent:
@@ -178,8 +202,10 @@ class Probe:
         if view.raft_state or not view.node_name or name not in self._servers:
             return view
         token = self._agent_access.recovery_token or self._agent_access.token
+        asked_s = self._monotonic_s()
         with contextlib.suppress(RecoveryError):
-            return with_stats(view, parse_info(await self.hosts[name].info(token.reveal() if token else "")))
+            view = with_stats(view, parse_info(await self.hosts[name].info(token.reveal() if token else "")))
+            self._told[name] = (asked_s, view.last)
         return view
 
     async def stored(self, name: ServerName, host: HostView, *, running: bool = False) -> StoredLog | str:
@@ -211,8 +237,8 @@ class Probe:
     async def log_read(self, name: ServerName, *, running: bool = False) -> LogRead:
         """Read a log as `server_log` does, and give the beginning of its file too.
 
-        Whoever asks while a read is under way shares it: its last question is whether the file is still the same,
-        so the answer is never from before the question.
+        Whoever asks while a read is under way shares it: its last question is whether the file is still the same
+        (host.sh asks it where one call brings the whole file), so the answer is never from before the question.
         """
         reading = self._reading.get((name, running))
         if reading is None:
@@ -235,7 +261,9 @@ class Probe:
             )
         finally:
             del self._reading[name, running]
-        if not await self.read(unchanged(log.log.db), heads={}, running=running):
+        # What came in one answer, while nobody touched the file, is of one moment. Else the file is asked again.
+        at_once = chunk.steady and len(head) == chunk.size
+        if not at_once and not await self.read(unchanged(log.log.db), heads={}, running=running):
             raise RaftLogUnreadable("it was written to while it was read")
         return LogRead(log, head)
 

@@ -369,6 +369,7 @@ say_epoch() {
     say epoch "$highest_epoch"
     [ -n "$epoch_run" ] || return 0
     say last_run "$epoch_run"
+    [ ! -e "$STATE/archive/$epoch_run/state.tar" ] || say archived yes
     for done in "$STATE/receipts/$epoch_run/"*.do "$STATE/receipts/$epoch_run/"*.undo; do
         [ ! -f "$done" ] || say receipt "${done##*/}"
     done
@@ -463,6 +464,7 @@ find_snapshots() {
 }
 
 # Ranges of raft.db: `offset:length,offset:length`. The main pid is said too: a live file may change meanwhile.
+# `steady`: neither the file nor the process has changed from before the first range to after the last one.
 # `snapshots` as a second word: with the meta.json of each.
 verb_raft_read() {
     need_raft_dir
@@ -470,13 +472,24 @@ verb_raft_read() {
     [ -f "$db" ] && [ ! -h "$db" ] || die 65 "there is no $db"
     case $1 in *[!0-9:,]*) die 64 "not byte ranges: $1" ;; esac
     find_pid
+    was=$(raft_stamp)
     say main_pid "${pid:-0}"
-    say size "$(stat -c %s "$db")"
+    read -r _ size _ <<STAMP
+$was
+STAMP
+    say size "$size"
     printf '%s' "$1" | tr ',' '\n' | while IFS=: read -r offset length || [ -n "$offset" ]; do
         dd if="$db" iflag=skip_bytes,count_bytes skip="$offset" count="$length" bs=65536 status=none |
             say_text range
     done
     [ "$2" != snapshots ] || verb_raft_snapshots
+    read_facts
+    find_pid
+    [ "$(raft_stamp)" != "$was" ] || say steady yes
+}
+
+raft_stamp() {
+    printf '%s %s\n' "${pid:-0}" "$(stat -c '%s %i %y %z' "$db")"
 }
 
 verb_raft_snapshots() {
@@ -551,11 +564,16 @@ archive_stamp() {
 verb_archive_check() {
     plain "$1" || die 64 "not a run: $1"
     check_archive "$1"
+    say_archive
+}
+
+say_archive() {
     say archive "$archive_state"
     [ "$archive_state" != none ] || return 0
     say path "$place/state.tar"
     say bytes "$(stat -c %s "$place/state.tar")"
-    say sha256 "$(cut -d ' ' -f 1 "$place/state.tar.sha256")"
+    read -r sum _ <"$place/state.tar.sha256"
+    say sha256 "$sum"
 }
 
 verb_snapshot_check() {
@@ -732,8 +750,10 @@ stop_without_leaving() {
     done
     forget_stop_drop_in
     [ "$left" -gt 0 ] || die 70 "the processes of $UNIT did not end within 30 s after the stop"
-    systemctl reset-failed "$UNIT" 9>&- 2>/dev/null
-    read_facts
+    if [ "$active_state" = failed ]; then
+        systemctl reset-failed "$UNIT" 9>&- 2>/dev/null
+        read_facts
+    fi
     if [ -n "$had" ]; then
         stopped_how="stopped (process $had, signal $signal)"
     else
@@ -757,7 +777,7 @@ agent_is_alone() {
 signal_the_agent() {
     systemctl kill -s "$signal" --kill-who=main "$UNIT" 9>&- 2>/dev/null
     await_end_of "$main_pid" 250
-    read_facts
+    [ -e "/proc/$main_pid" ] || main_pid=0
     find_pids
     if [ -n "$pids" ]; then
         for each in $pids; do
@@ -1030,6 +1050,8 @@ FILES
     tar -tf "$place/state.tar" | grep -qx "${data_dir#/}/raft/" || die 70 "$place/state.tar lacks ${data_dir}/raft"
     write_file "$place/state.tar.stamp" "$(archive_stamp)" || die 70 "$place/state.tar.stamp could not be written"
     finish "$place/state.tar, $(stat -c %s "$place/state.tar") bytes"
+    archive_state=good
+    say_archive
 }
 
 # Empties raft/ and nothing else: with node-id and serf/ kept, the server comes back as itself, without a log.

@@ -11,7 +11,7 @@ import shlex
 import time
 from collections.abc import Callable
 from importlib import resources
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -26,7 +26,7 @@ _BEGUN: Final = 70
 _REFUSED: Final = range(64, _BEGUN)
 _READ_TIMEOUT_S: Final = 20.0
 _KEPT_S: Final = 0.5
-"""How long the look at an act's end stands for one that is asked for: its proof, and what the next step asks first.
+"""How long what an act's answer tells stands for what is asked for: its proof, and what the next step asks first.
 
 What must not be so late is asked by host.sh itself, under its lock, before it changes anything.
 """
@@ -100,6 +100,8 @@ class Chunk(msgspec.Struct, frozen=True):
     ranges: tuple[bytes, ...]
     metas: tuple[bytes, ...] = ()
     """The meta.json of every finished snapshot, where they were asked for."""
+    steady: bool = False
+    """Whether host.sh saw the same file and the same process before it read and afterwards."""
 
 
 class Archive(msgspec.Struct, frozen=True):
@@ -109,6 +111,14 @@ class Archive(msgspec.Struct, frozen=True):
     path: str
     size: int
     sha256: str
+
+
+class _Told(NamedTuple):
+    """What the answer of an act told beside its evidence."""
+
+    at_s: float
+    view: HostView
+    archive: Archive | None
 
 
 class PeersFile(msgspec.Struct, frozen=True):
@@ -155,10 +165,15 @@ def parse_look(lines: Lines) -> HostView:
         epoch=lines.number("epoch"),
         last_run=lines.text("last_run"),
         receipts=tuple(value for name, value in lines.pairs if name == "receipt"),
+        archived=lines.has("archived"),
         override_by=lines.text("override_by"),
         override=lines.number("override"),
         leave_on_terminate={"true": True, "false": False}.get(lines.text("leave_on_terminate")),
     )
+
+
+def _archive(lines: Lines) -> Archive:
+    return Archive(lines.text("archive"), lines.text("path"), lines.number("bytes"), lines.text("sha256"))
 
 
 class Host:
@@ -184,16 +199,19 @@ class Host:
         self._monotonic_s = monotonic_s
         self._acts_begun = 0
         self._acts_under_way = 0
-        self._kept: tuple[float, HostView] | None = None
+        self._kept: _Told | None = None
 
     async def look(self) -> HostView:
         """See all that can be seen without an agent.
 
         Whoever asks before it has begun shares one look, and right after an act the look that ended it is given.
         """
-        if self._kept is not None and self._monotonic_s() < self._kept[0] + _KEPT_S:
-            return self._kept[1]
-        return await self._shared_look()
+        told = self._just_told()
+        return told.view if told is not None else await self._shared_look()
+
+    def _just_told(self) -> _Told | None:
+        kept = self._kept
+        return kept if kept is not None and self._monotonic_s() < kept.at_s + _KEPT_S else None
 
     async def _look(self) -> HostView:
         lines = await self._read("look", self._version[0])
@@ -213,7 +231,11 @@ class Host:
         wanted = ",".join(f"{offset}:{length}" for offset, length in ranges)
         lines = await self._read("raft-read", wanted, *(("snapshots",) if snapshots else ()))
         return Chunk(
-            lines.number("size"), lines.number("main_pid"), lines.blobs("range"), lines.blobs("meta")
+            lines.number("size"),
+            lines.number("main_pid"),
+            lines.blobs("range"),
+            lines.blobs("meta"),
+            lines.has("steady"),
         )
 
     async def snapshot_metas(self) -> tuple[bytes, ...]:
@@ -247,8 +269,13 @@ class Host:
 
     async def archive(self, run: str) -> Archive:
         """Check a run's archive: it is there, its checksum is right, and it holds raft/."""
-        lines = await self._read("archive-check", run, timeout_s=120.0)
-        return Archive(lines.text("archive"), lines.text("path"), lines.number("bytes"), lines.text("sha256"))
+        told = self._just_told()
+        if told is not None and told.view.last_run == run:
+            if told.archive is not None:
+                return told.archive
+            if not told.view.archived:
+                return Archive("none", "", 0, "")
+        return _archive(await self._read("archive-check", run, timeout_s=120.0))
 
     async def snapshot(self, run: str) -> str:
         """Give the path of a run's stale snapshot, "" when there is none."""
@@ -274,7 +301,8 @@ class Host:
         # nobody knows the version yet.
         alone = alone and this == self._acts_begun
         if alone and lines.has("looked") and lines.text("program") == self._version[0]:
-            self._kept = (self._monotonic_s(), self._seen(lines))
+            archive = _archive(lines) if lines.has("archive") else None
+            self._kept = _Told(self._monotonic_s(), self._seen(lines), archive)
         evidence = lines.text("evidence")
         return f"done before: {evidence}" if lines.has("skipped") else evidence
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
+
+_TURNS: Final = 3
+"""Turns of the event loop that are one moment: a check that asks several servers does it in tasks of tasks."""
 
 
 class SharedQuestion(Generic[T]):
@@ -29,5 +32,7 @@ class SharedQuestion(Generic[T]):
         return await asyncio.shield(self._asked)
 
     async def _begin(self) -> T:
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
         self._asked = None
         return await self._ask()

@@ -54,7 +54,7 @@ async def answer(probe: Probe, check: StagedCheck) -> Fact:
         case LeaderStays():
             return await _leader_stays(probe, check)
         case StillLeads(server, at_least):
-            view = await probe.pulse(server)
+            view = await probe.leading_pulse(server)
             if not view.names_itself_leader:
                 return Fails(f"{server} does not lead any more")
             return _reaches(server, view, at_least, f"{server} leads")
