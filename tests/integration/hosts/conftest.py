@@ -17,6 +17,7 @@ from recovery.adapters.world import ClusterWorld
 from recovery.model import ClusterName, ClusterSpec, RunId, ServerName, ServerSpec
 from recovery.plan import StepId
 from recovery.ports import ActKey
+from tests.integration.counted import CountedPool
 from tests.integration.watching import watched
 
 AS_NEW = """
@@ -81,6 +82,14 @@ def ssh_access(lab: Lab) -> SshAccess:
 async def pool(ssh_access: SshAccess) -> AsyncIterator[SshPool]:
     """Connections that are closed after the test."""
     made = SshPool(ssh_access)
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture
+async def counted(ssh_access: SshAccess) -> AsyncIterator[CountedPool]:
+    """The same, with a count of what was run."""
+    made = CountedPool(ssh_access)
     yield made
     await made.aclose()
 

@@ -13,11 +13,13 @@ from lab.datacentre import Lab
 from lab.host import CONSUL_CONFIG
 from lab.host import Host as LabHost
 from recovery.adapters.collect import Probe
-from recovery.adapters.host_commands import Answer, Host, HostAccess, script
+from recovery.adapters.consul_api import AgentAccess
+from recovery.adapters.host_commands import Host, HostAccess, script
 from recovery.adapters.ssh import SshPool
 from recovery.errors import HostRefused, InDoubt
-from recovery.model import ServerName
+from recovery.model import ClusterSpec, ServerName
 from recovery.ports import ActKey
+from tests.integration.counted import CountedPool
 
 pytestmark = pytest.mark.lab
 
@@ -138,18 +140,6 @@ async def test_a_held_agent_that_does_not_heed_the_signal_is_killed(
     assert await host.run("pgrep -x consul || echo none") == "none\n"
 
 
-class CountedCalls:
-    """The pool, with a count."""
-
-    def __init__(self, pool: SshPool) -> None:
-        self.count = 0
-        self._pool = pool
-
-    async def run(self, host: str, command: str, *, stdin: bytes, timeout_s: float, patient: bool) -> Answer:
-        self.count += 1
-        return await self._pool.run(host, command, stdin=stdin, timeout_s=timeout_s, patient=patient)
-
-
 @pytest.mark.parametrize(
     ("kill_mode", "start"),
     [
@@ -188,18 +178,19 @@ async def test_a_held_agent_that_is_not_alone_in_its_unit_is_stopped_whole_and_d
     await until(seen_failed, what="s1 sees s3 failed")
 
 
-async def test_the_look_in_an_acts_answer_is_what_a_look_sees(lab: Lab, pool: SshPool, key: KeyMaker) -> None:
+async def test_the_look_in_an_acts_answer_is_what_a_look_sees(
+    lab: Lab, counted: CountedPool, key: KeyMaker
+) -> None:
     """What ends an act is the same look, only without a call of its own."""
-    calls = CountedCalls(pool)
     address, access = lab.host("s3").address, HostAccess(user=lab.ssh_user)
-    mine = Host(calls, address, access)
+    mine = Host(counted, address, access)
     await mine.look()
     for verb in ("hold", "stop", "archive"):
         await mine.act(verb, key(verb), timeout_s=60)
-        before = calls.count
+        before = counted.count
         kept = await mine.look()
-        assert calls.count == before
-        asked = await Host(pool, address, access).look()
+        assert counted.count == before
+        asked = await Host(counted, address, access).look()
         assert msgspec.structs.replace(kept, free_bytes=asked.free_bytes) == asked
 
 
@@ -335,13 +326,18 @@ async def test_written_peers_can_be_read_and_deleted_by_the_agent(
 
 
 async def test_an_archive_holds_the_state_and_only_root_reads_it(
-    lab: Lab, probe: Probe, key: KeyMaker
+    lab: Lab, pool: SshPool, key: KeyMaker
 ) -> None:
     """It has the log, the gossip keys' folder, the node id and the configuration; a changed one is not good."""
     host = lab.host("s3")
-    await probe.hosts[S3].act("stop", key("stop"), timeout_s=60)
-    await probe.hosts[S3].act("archive", key("archive"), timeout_s=60)
-    archive = await probe.hosts[S3].archive("r1")
+    address, access = host.address, HostAccess(user=lab.ssh_user)
+    mine = Host(pool, address, access)
+    await mine.look()
+    await mine.act("stop", key("stop"), timeout_s=60)
+    await mine.act("archive", key("archive"), timeout_s=60)
+    told = await mine.archive("r1")
+    archive = await Host(pool, address, access).archive("r1")
+    assert told == archive, "what the act told is what is there"
     assert archive.state == "good"
     names = (await host.run(f"tar -tf {archive.path}")).split()
     assert {
@@ -354,8 +350,32 @@ async def test_an_archive_holds_the_state_and_only_root_reads_it(
         await host.run(f"stat -c '%U %a' {archive.path} /var/lib/consul-recovery") == "root 600\nroot 700\n"
     )
     await host.run(f"printf x >>{archive.path}")
-    assert (await probe.hosts[S3].archive("r1")).state == "damaged"
-    assert (await probe.hosts[S3].archive("r2")).state == "none"
+    assert (await Host(pool, address, access).archive("r1")).state == "damaged"
+    assert (await Host(pool, address, access).archive("r2")).state == "none"
+
+
+async def test_a_log_is_steady_only_while_nobody_touches_it(
+    lab: Lab, counted: CountedPool, spec: ClusterSpec, key: KeyMaker
+) -> None:
+    """A small one is then read in one call; one that is touched meanwhile is asked for again, and read all the same."""
+    host = lab.host("s3")
+    probe = Probe(spec, pool=counted, host=HostAccess(user=lab.ssh_user), agent=AgentAccess())
+    await probe.hosts[S3].act("stop", key("stop"), timeout_s=60)
+    counted.count = 0
+    log = await probe.server_log(S3)
+    assert counted.count == 1
+    await host.run(
+        "systemd-run --quiet --unit=toucher sh -c 'while :; do touch /var/lib/consul/raft/raft.db; done'"
+    )
+    try:
+        touched = await probe.hosts[S3].raft_read(((0, 65536),))
+        counted.count = 0
+        again = await probe.server_log(S3)
+    finally:
+        await host.run("systemctl stop toucher")
+    assert not touched.steady
+    assert counted.count == 2
+    assert again.last == log.last
 
 
 async def test_no_archive_is_begun_where_it_does_not_fit(lab: Lab, probe: Probe, key: KeyMaker) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from recovery.adapters.consul_api import AgentAccess, Secret
-from recovery.adapters.host_commands import Host, HostAccess, parse_lines, parse_look, script
+from recovery.adapters.host_commands import Archive, Host, HostAccess, parse_lines, parse_look, script
 from recovery.errors import HostRefused, HostUnreachable, InDoubt
 from recovery.model import RunId
 from recovery.plan import StepId
@@ -102,7 +102,7 @@ async def test_a_receipt_that_was_there_is_told() -> None:
 
 
 KNOWN = b"active_state active\nprogram 8-1\nversion 0.6.4\n"
-HELD = b"evidence held\nlooked yes\nactive_state inactive\nprogram 8-1\nheld_by r1\n"
+HELD = b"evidence held\nlooked yes\nactive_state inactive\nprogram 8-1\nheld_by r1\nlast_run r1\n"
 
 
 async def held(host: Host, runner: FakeRunner) -> None:
@@ -168,6 +168,57 @@ async def test_the_look_of_an_act_is_not_kept_where_another_one_was_under_way(fi
         runner.gates[verb].set()
         await act
     assert (await host.look()).held_by == ""
+
+
+ARCHIVED = (
+    b"evidence /a/state.tar, 5 bytes\narchive good\npath /a/state.tar\nbytes 5\nsha256 50d8\n"
+    b"looked yes\nprogram 8-1\nlast_run r1\narchived yes\n"
+)
+
+
+async def test_an_archive_is_not_asked_for_right_after_it_was_made() -> None:
+    """The act has just read it back; another run's is asked for."""
+    host, runner = host_with(Ended(0))
+    await held(host, runner)
+    runner.ended = Ended(0, ARCHIVED)
+    await host.act("archive", KEY, timeout_s=5)
+    runner.ended = Ended(0, b"archive damaged\n")
+    assert await host.archive("r1") == Archive("good", "/a/state.tar", 5, "50d8")
+    assert (await host.archive("r2")).state == "damaged"
+
+
+async def test_no_archive_is_asked_for_right_after_an_act_saw_none() -> None:
+    """Of its own run only: whether another one has an archive is not told by a look."""
+    host, runner = host_with(Ended(0))
+    await held(host, runner)
+    runner.ended = Ended(0, b"archive good\n")
+    assert (await host.archive("r1")).state == "none"
+    assert (await host.archive("r2")).state == "good"
+
+
+async def test_an_archive_that_is_there_already_is_asked_for() -> None:
+    """That something is there says nothing of what it is worth."""
+    host, runner = host_with(Ended(0))
+    await held(host, runner)
+    runner.ended = Ended(0, HELD + b"archived yes\n")
+    await host.act("stop", KEY, timeout_s=5)
+    runner.ended = Ended(0, b"archive damaged\n")
+    assert (await host.archive("r1")).state == "damaged"
+
+
+async def test_an_archive_is_asked_for_again_once_what_the_act_told_is_old() -> None:
+    """What is waited for is asked anew, as a look is."""
+    clock_s = [0.0]
+    runner = FakeRunner(Ended(0))
+    host = Host(runner, "10.0.0.1", HostAccess(user="recovery"), monotonic_s=lambda: clock_s[0])
+    await held(host, runner)
+    runner.ended = Ended(0, ARCHIVED)
+    await host.act("archive", KEY, timeout_s=5)
+    runner.ended = Ended(0, b"archive damaged\n")
+    clock_s[0] = 0.49
+    assert (await host.archive("r1")).state == "good"
+    clock_s[0] = 0.51
+    assert (await host.archive("r1")).state == "damaged"
 
 
 @pytest.mark.parametrize("status", range(64, 70))

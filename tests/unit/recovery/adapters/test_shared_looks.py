@@ -8,6 +8,7 @@ import pytest
 
 from recovery.adapters.host_commands import Host, HostAccess
 from recovery.errors import HostUnreachable
+from recovery.model import HostView
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,23 @@ async def test_those_who_ask_in_the_same_moment_share_one_look() -> None:
     views = await asyncio.gather(*(host.look() for _ in range(10)))
     assert runner.calls == 1
     assert {view.main_pid for view in views} == {1}
+
+
+async def test_a_check_that_asks_several_hosts_shares_the_look_of_one_that_asks_one() -> None:
+    """It asks in tasks of tasks, some turns of the loop later, and in the same moment all the same."""
+    runner = CountingRunner()
+    runner.let_go.set()
+    host = host_over(runner)
+
+    async def of_one_of_several() -> HostView:
+        return await asyncio.create_task(host.look())
+
+    async def of_several() -> tuple[HostView]:
+        return await asyncio.gather(of_one_of_several())
+
+    one, several = await asyncio.gather(host.look(), of_several())
+    assert several == (one,)
+    assert runner.calls == 1
 
 
 async def test_a_look_that_has_begun_is_not_shared_with_a_later_question() -> None:
