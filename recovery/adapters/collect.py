@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 _SERVER_DEADLINE_S: Final = 30.0
 _HEAD_BYTES: Final = 512 * 1024
-"""How much of a raft.db the first call brings along: a small file is read in two calls instead of nine."""
+"""How much of a raft.db the first call brings along: a small file is read in one call instead of nine."""
 _JOURNAL_LINES: Final = 300
 _NUMBERS_KEPT_S: Final = 1.0
 """A server that lost its log was stopped and started, and leads only after an election, which takes 1 s at least."""
@@ -69,9 +69,9 @@ class Probe:
         self._servers = frozenset(self._hosts)
         self._pulses: dict[tuple[ServerName, bool], SharedQuestion[AgentView]] = {}
         self._monotonic_s = monotonic_s
-        self._told: dict[ServerName, tuple[float, LogPosition | None]] = {}
+        self._told: dict[ServerName, tuple[float, LogPosition]] = {}
         """Where a log below 0.7 ended, as told by `consul info`, and when that was asked."""
-        self._reading: dict[tuple[ServerName, bool], asyncio.Task[LogRead]] = {}
+        self._log_reads: dict[tuple[ServerName, bool], SharedQuestion[LogRead]] = {}
 
     def reach(self, clients: Iterable[ClientAgent]) -> None:
         """Learn the hosts of client agents too; one that has moved is reached where it is now."""
@@ -183,10 +183,12 @@ class Probe:
 
         Below 0.7 that end may be the one told within the last second: a leader's log only grows while it leads.
         """
-        asked_s, last = self._told.get(name, (-_NUMBERS_KEPT_S, None))
-        if self._monotonic_s() >= asked_s + _NUMBERS_KEPT_S:
+        view = await self.pulse(name, numbers=False)
+        told = self._told.get(name)
+        # Only now: its answer may have been long in coming.
+        if told is None or self._monotonic_s() >= told[0] + _NUMBERS_KEPT_S:
             return await self.pulse(name)
-        return msgspec.structs.replace(await self.pulse(name, numbers=False), last=last)
+        return msgspec.structs.replace(view, last=told[1])
 
     async def _pulse(self, name: ServerName, *, numbers: bool) -> AgentView:
         address = self.hosts[name].address
@@ -205,7 +207,8 @@ class Probe:
         asked_s = self._monotonic_s()
         with contextlib.suppress(RecoveryError):
             view = with_stats(view, parse_info(await self.hosts[name].info(token.reveal() if token else "")))
-            self._told[name] = (asked_s, view.last)
+            if view.last is not None:
+                self._told[name] = (asked_s, view.last)
         return view
 
     async def stored(self, name: ServerName, host: HostView, *, running: bool = False) -> StoredLog | str:
@@ -237,32 +240,23 @@ class Probe:
     async def log_read(self, name: ServerName, *, running: bool = False) -> LogRead:
         """Read a log as `server_log` does, and give the beginning of its file too.
 
-        Whoever asks while a read is under way shares it: its last question is whether the file is still the same
-        (host.sh asks it where one call brings the whole file), so the answer is never from before the question.
+        Whoever asks before it has begun shares one read.
         """
-        reading = self._reading.get((name, running))
-        if reading is None:
-            reading = asyncio.create_task(self._log_read(name, running=running))
-            # Should all who asked be gone before it ends, nobody is left to hear of its fault.
-            reading.add_done_callback(lambda read: read.cancelled() or read.exception())
-            self._reading[name, running] = reading
-        return await asyncio.shield(reading)
+        question = (name, running)
+        if question not in self._log_reads:
+            self._log_reads[question] = SharedQuestion(partial(self._log_read, name, running=running))
+        return await self._log_reads[question]()
 
     async def _log_read(self, name: ServerName, *, running: bool) -> LogRead:
-        host = self.hosts[name]
-        try:
-            chunk = await host.raft_read(((0, _HEAD_BYTES),), snapshots=True)
-            if chunk.main_pid and not running:
-                raise RaftLogUnreadable(f"the agent runs (process {chunk.main_pid}) and writes to it")
-            snapshots = [parse_snapshot_meta(meta) for meta in chunk.metas]
-            head = chunk.ranges[0]
-            log = await self.read(
-                load_server(name, chunk.size, snapshots), heads={name: head}, running=running
-            )
-        finally:
-            del self._reading[name, running]
-        # What came in one answer, while nobody touched the file, is of one moment. Else the file is asked again.
-        at_once = chunk.steady and len(head) == chunk.size
+        chunk = await self.hosts[name].raft_read(((0, _HEAD_BYTES),), snapshots=True)
+        if chunk.main_pid and not running:
+            raise RaftLogUnreadable(f"the agent runs (process {chunk.main_pid}) and writes to it")
+        snapshots = [parse_snapshot_meta(meta) for meta in chunk.metas]
+        head = chunk.ranges[0]
+        log = await self.read(load_server(name, chunk.size, snapshots), heads={name: head}, running=running)
+        # What came in one answer of a stopped server, while nobody touched the file, is of one moment. Else the file
+        # is asked again: the times of a file that is written to are too coarse to tell.
+        at_once = chunk.steady and not chunk.main_pid and len(head) == chunk.size
         if not at_once and not await self.read(unchanged(log.log.db), heads={}, running=running):
             raise RaftLogUnreadable("it was written to while it was read")
         return LogRead(log, head)

@@ -464,8 +464,8 @@ find_snapshots() {
 }
 
 # Ranges of raft.db: `offset:length,offset:length`. The main pid is said too: a live file may change meanwhile.
-# `steady`: neither the file nor the process has changed from before the first range to after the last one.
-# `snapshots` as a second word: with the meta.json of each.
+# `snapshots` as a second word: with the meta.json of each, and `steady` if neither the file nor the process has
+# changed from before the first range to after the last meta.json.
 verb_raft_read() {
     need_raft_dir
     db=$data_dir/raft/raft.db
@@ -482,7 +482,8 @@ STAMP
         dd if="$db" iflag=skip_bytes,count_bytes skip="$offset" count="$length" bs=65536 status=none |
             say_text range
     done
-    [ "$2" != snapshots ] || verb_raft_snapshots
+    [ "$2" = snapshots ] || return 0
+    verb_raft_snapshots
     read_facts
     find_pid
     [ "$(raft_stamp)" != "$was" ] || say steady yes
@@ -777,7 +778,8 @@ agent_is_alone() {
 signal_the_agent() {
     systemctl kill -s "$signal" --kill-who=main "$UNIT" 9>&- 2>/dev/null
     await_end_of "$main_pid" 250
-    [ -e "/proc/$main_pid" ] || main_pid=0
+    # Its number may be another process's by now.
+    if [ -e "/proc/$main_pid" ]; then read_facts; else main_pid=0; fi
     find_pids
     if [ -n "$pids" ]; then
         for each in $pids; do

@@ -26,7 +26,7 @@ _BEGUN: Final = 70
 _REFUSED: Final = range(64, _BEGUN)
 _READ_TIMEOUT_S: Final = 20.0
 _KEPT_S: Final = 0.5
-"""How long what an act's answer tells stands for what is asked for: its proof, and what the next step asks first.
+"""How long after an act's answer what it tells stands for what is asked for: its proof, the next step's first question.
 
 What must not be so late is asked by host.sh itself, under its lock, before it changes anything.
 """
@@ -101,7 +101,7 @@ class Chunk(msgspec.Struct, frozen=True):
     metas: tuple[bytes, ...] = ()
     """The meta.json of every finished snapshot, where they were asked for."""
     steady: bool = False
-    """Whether host.sh saw the same file and the same process before it read and afterwards."""
+    """Whether the file and the process were the same before and after; told where the metas were asked for."""
 
 
 class Archive(msgspec.Struct, frozen=True):

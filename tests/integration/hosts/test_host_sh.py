@@ -368,7 +368,7 @@ async def test_a_log_is_steady_only_while_nobody_touches_it(
         "systemd-run --quiet --unit=toucher sh -c 'while :; do touch /var/lib/consul/raft/raft.db; done'"
     )
     try:
-        touched = await probe.hosts[S3].raft_read(((0, 65536),))
+        touched = await probe.hosts[S3].raft_read(((0, 65536),), snapshots=True)
         counted.count = 0
         again = await probe.server_log(S3)
     finally:
