@@ -14,6 +14,7 @@ from recovery.adapters.asking import all_answers, ask, leaders_of, looks, pulses
 from recovery.adapters.collect import Probe
 from recovery.adapters.consul_api import AgentSilent
 from recovery.adapters.journal_lines import ignored_peers_file, refused_peers_file
+from recovery.adapters.log_ends import position, reaches
 from recovery.adapters.peers_file import peers_match
 from recovery.boltdb import RaftLogUnreadable
 from recovery.errors import RecoveryError
@@ -252,20 +253,11 @@ async def _leader_elected(
         return Fails(f"{' and '.join(now)} name themselves leader at once")
     if len(now) == 1 and now == before:
         last = (await probe.pulse(now[0])).last
-        # By index: a leader writes in a term of its own, so by (term, index) any leader would be "at least".
-        if at_least is not None and (last is None or last.index < at_least.index):
-            return Fails(
-                f"{now[0]} leads, but its log ends at {_position(last)}, before {_position(at_least)}"
-            )
-        return Holds(f"{now[0]} names itself leader, its log ends at {_position(last)}")
+        return reaches(now[0], last, at_least, f"{now[0]} names itself leader")
     silent = [f"{name}: {view}" for name, view in second.items() if isinstance(view, str)]
     if now or not silent:
         return Fails(f"{now[0]} has just become leader" if now else "no server names itself leader")
     return Unknown("; ".join(silent))
-
-
-def _position(last: LogPosition | None) -> str:
-    return "nothing" if last is None else f"term {last.term}, index {last.index}"
 
 
 async def _no_leader(probe: Probe, servers: tuple[ServerName, ...]) -> Fact:
@@ -366,8 +358,8 @@ async def _log_is(probe: Probe, check: LogIs) -> Fact:
     if isinstance(stored, str):
         return Unknown(stored)
     if stored.last == check.last:
-        return Holds(f"its log ends at {_position(stored.last)}")
-    return Fails(f"its log ends at {_position(stored.last)}, not at {_position(check.last)}")
+        return Holds(f"its log ends at {position(stored.last)}")
+    return Fails(f"its log ends at {position(stored.last)}, not at {position(check.last)}")
 
 
 async def _one_history(probe: Probe, freshest: ServerName, others: tuple[ServerName, ...]) -> Fact:
@@ -382,7 +374,7 @@ async def _one_history(probe: Probe, freshest: ServerName, others: tuple[ServerN
             told.append(f"{name} is blank")
             continue
         if fresh.last is None or fresh.last < stale.last:
-            return Fails(f"{name} ends at {_position(stale.last)}, past {freshest}")
+            return Fails(f"{name} ends at {position(stale.last)}, past {freshest}")
         found = await probe.read(lineage.compare(fresh, stale), heads=heads)
         match found:
             case lineage.OneHistory(common, dropped, missing):

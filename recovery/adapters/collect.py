@@ -44,8 +44,11 @@ _SERVER_DEADLINE_S: Final = 30.0
 _HEAD_BYTES: Final = 512 * 1024
 """How much of a raft.db the first call brings along: a small file is read in one call instead of nine."""
 _JOURNAL_LINES: Final = 300
-_NUMBERS_KEPT_S: Final = 1.0
-"""A server that lost its log was stopped and started, and leads only after an election, which takes 1 s at least."""
+ELECTION_S: Final = 1.0
+"""What lies at least between two leaderships: who was started or has stepped down waits for it before it is elected.
+
+Raft's HeartbeatTimeout, which Consul only makes longer (raft_multiplier of its documentation; below 0.7 it is this).
+"""
 
 
 class Probe:
@@ -181,12 +184,13 @@ class Probe:
     async def leading_pulse(self, name: ServerName) -> AgentView:
         """Ask whether a server leads now, and where its log ends; raises AgentSilent or HostUnreachable.
 
-        Below 0.7 that end may be the one told within the last second: a leader's log only grows while it leads.
+        Below 0.7 that end may be the one told within the last second (ELECTION_S): one that has lost its log since was
+        stopped and started, and a leader's log only grows while it leads.
         """
         view = await self.pulse(name, numbers=False)
         told = self._told.get(name)
         # Only now: its answer may have been long in coming.
-        if told is None or self._monotonic_s() >= told[0] + _NUMBERS_KEPT_S:
+        if told is None or self._monotonic_s() >= told[0] + ELECTION_S:
             return await self.pulse(name)
         return msgspec.structs.replace(view, last=told[1])
 

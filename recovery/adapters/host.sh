@@ -857,10 +857,13 @@ verb_start() {
     refuse_strangers
     begun=yes
     forget_stop_drop_in
-    remove_condition "$HOLD_DROP_IN" "$STATE/hold" || die 70 "the hold on $UNIT could not be taken off"
+    # Without this file the condition holds nothing; for systemd to forget it takes as long as all the rest, and the
+    # cluster waits for the start.
+    rm -f -- "$STATE/hold" || die 70 "the hold on $UNIT could not be taken off"
     systemctl reset-failed "$UNIT" 9>&- 2>/dev/null
     # --no-block: a unit of Type=notify is "started" only when it has joined a peer, which may be down.
     systemctl start --no-block "$UNIT" 9>&- || die 70 "systemctl start $UNIT failed"
+    remove_condition "$HOLD_DROP_IN" "$STATE/hold" || die 70 "the drop-in of the hold on $UNIT could not be removed"
     finish "start asked for"
 }
 

@@ -9,8 +9,9 @@ import asyncio
 from typing import Final, assert_never
 
 from recovery.adapters.asking import leaders_of, looks, pulses, views_of
-from recovery.adapters.collect import Probe
-from recovery.model import AgentView, Fact, Fails, Holds, HostView, MemberStatus, ServerName, Unknown
+from recovery.adapters.collect import ELECTION_S, Probe
+from recovery.adapters.log_ends import reaches
+from recovery.model import Fact, Fails, Holds, HostView, MemberStatus, ServerName, Unknown
 from recovery.plan import (
     ExpectIs,
     ExpectOverridden,
@@ -22,7 +23,6 @@ from recovery.plan import (
     OverrideAbsent,
     StillLeads,
 )
-from recovery.raftentry import LogPosition
 
 _SAMPLE_EVERY_S: Final = 0.5
 
@@ -57,7 +57,7 @@ async def answer(probe: Probe, check: StagedCheck) -> Fact:
             view = await probe.leading_pulse(server)
             if not view.names_itself_leader:
                 return Fails(f"{server} does not lead any more")
-            return _reaches(server, view, at_least, f"{server} leads")
+            return reaches(server, view.last, at_least, f"{server} leads")
         case KnowsLeader(server):
             host = await probe.hosts[server].look()
             if not host.running:
@@ -104,12 +104,13 @@ async def _leader_stays(probe: Probe, check: LeaderStays) -> Fact:
     loop = asyncio.get_running_loop()
     led: ServerName | None = None
     term: int | None = None
-    until_s = 0.0
+    first_asked_s = seen_s = until_s = 0.0
     while True:
         # The term is asked for at both ends: whoever was elected again meanwhile leads in a higher one. Not before
         # somebody leads: below 0.7 the question starts a program on the host, and it is asked over and over.
         at_the_end = term is not None and loop.time() >= until_s
         ends = led is not None and (term is None or at_the_end)
+        asked_s = loop.time()
         found = await pulses(probe, check.servers, numbers=ends)
         leaders = leaders_of(found)
         if not leaders:
@@ -120,17 +121,20 @@ async def _leader_stays(probe: Probe, check: LeaderStays) -> Fact:
         if len(leaders) > 1:
             return Fails(f"{' and '.join(leaders)} name themselves leader at once")
         if led is None:
-            led = leaders[0]
+            led, first_asked_s, seen_s = leaders[0], asked_s, loop.time()
             continue
         view = views_of(found)[leaders[0]]
         if leaders[0] != led or (ends and term is not None and view.term != term):
             said = f" in term {view.term}" if ends else ""
             return Fails(f"{led} did not stay leader: {leaders[0]} leads{said}")
         if term is None:
-            term, until_s = view.term, loop.time() + check.seconds
+            now_s = loop.time()
+            # With no time for an election in between, it led in this term already when it was first seen.
+            since_s = seen_s if now_s - first_asked_s < ELECTION_S else now_s
+            term, until_s = view.term, since_s + check.seconds
         elif at_the_end:
             said = f"{led} has been leader for {check.seconds} s"
-            return _reaches(led, view, check.at_least, said)
+            return reaches(led, view.last, check.at_least, said)
         await asyncio.sleep(min(_SAMPLE_EVERY_S, max(0.0, until_s - loop.time())))
 
 
@@ -142,14 +146,6 @@ async def _unseen(probe: Probe, silent: list[ServerName]) -> list[str]:
         for name, host in hosts.items()
         if isinstance(host, str) or host.running
     ]
-
-
-def _reaches(leader: ServerName, view: AgentView, at_least: LogPosition | None, said: str) -> Fact:
-    # By index: a leader writes in a term of its own.
-    index = view.last.index if view.last is not None else 0
-    if at_least is not None and index < at_least.index:
-        return Fails(f"{leader} leads, but its log ends at index {index}, before {at_least.index}")
-    return Holds(f"{said}, its log ends at index {index}")
 
 
 async def _members_back(

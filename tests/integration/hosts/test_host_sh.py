@@ -237,6 +237,21 @@ async def test_a_hold_file_without_its_condition_is_no_hold(lab: Lab, probe: Pro
     assert (await probe.hosts[S1].look()).held_by == ""
 
 
+async def test_a_condition_without_its_hold_file_is_no_hold(
+    lab: Lab, probe: Probe, pool: SshPool, key: KeyMaker
+) -> None:
+    """A start that is cut off leaves the drop-in at most: it bars nobody, and the next start takes it away."""
+    host = lab.host("s3")
+    await probe.hosts[S3].act("hold", key("hold"), timeout_s=30)
+    await probe.hosts[S3].act("stop", key("stop"), timeout_s=60)
+    await host.run("rm /var/lib/consul-recovery/hold")
+    assert (await Host(pool, host.address, HostAccess(user=lab.ssh_user)).look()).held_by == ""
+    await host.run("systemctl start --no-block consul")
+    await lab.cluster.wait_until_formed()
+    await probe.hosts[S3].act("start", key("start"), timeout_s=30)
+    assert await host.run("ls /etc/systemd/system/consul.service.d 2>/dev/null; true") == ""
+
+
 async def test_an_older_driver_changes_nothing_any_more(lab: Lab, probe: Probe, key: KeyMaker) -> None:
     """A driver that was paused and overtaken is refused by the host itself."""
     before = await main_pid(lab.host("s1"))
