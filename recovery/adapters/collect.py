@@ -45,9 +45,9 @@ _HEAD_BYTES: Final = 512 * 1024
 """How much of a raft.db the first call brings along: a small file is read in one call instead of nine."""
 _JOURNAL_LINES: Final = 300
 ELECTION_S: Final = 1.0
-"""What lies at least between two leaderships: who was started or has stepped down waits for it before it is elected.
+"""What lies at least between two leaderships below 0.7: who was started or has stepped down waits for it.
 
-Raft's HeartbeatTimeout, which Consul only makes longer (raft_multiplier of its documentation; below 0.7 it is this).
+Raft's HeartbeatTimeout. From 0.7 on a leadership can be handed over without it.
 """
 
 

@@ -82,7 +82,7 @@ load_unit() {
 # Sets what systemd knows of the unit: facts, and of it a variable for each fact that is asked for.
 read_facts() {
     facts=$(systemctl show "$UNIT" -p LoadState -p ActiveState -p UnitFileState -p MainPID -p User \
-        -p ExecStart -p ExecStop -p ExecStopPost -p KillSignal -p DropInPaths -p EnvironmentFiles -p Environment \
+        -p ExecStart -p ExecStartPre -p ExecStartPost -p ExecStop -p ExecStopPost -p KillSignal -p DropInPaths -p EnvironmentFiles -p Environment \
         -p ControlGroup -p NeedDaemonReload 9>&-) || die 65 "systemctl show $UNIT failed"
     load_state=
     active_state=
@@ -90,6 +90,8 @@ read_facts() {
     main_pid=0
     unit_user=
     exec_start=
+    exec_start_pre=
+    exec_start_post=
     exec_stop=
     exec_stop_post=
     kill_signal=
@@ -106,6 +108,8 @@ read_facts() {
             User=*) unit_user=$value ;;
             # The first of several.
             ExecStart=*) exec_start=${exec_start:-$value} ;;
+            ExecStartPre=*) exec_start_pre=$value ;;
+            ExecStartPost=*) exec_start_post=$value ;;
             ExecStop=*) exec_stop=${exec_stop:-$value} ;;
             ExecStopPost=*) exec_stop_post=${exec_stop_post:-$value} ;;
             KillSignal=*) kill_signal=$value ;;
@@ -341,6 +345,16 @@ drop_in_loaded() {
         *"/etc/systemd/system/$UNIT.d/$1 "*) [ "$need_daemon_reload" = no ] ;;
         *) false ;;
     esac
+}
+
+# Whether systemd has loaded the unit otherwise than it is on the disk. That a folder of drop-ins is new it does not see.
+unit_is_stale() {
+    [ "$need_daemon_reload" = no ] || return 0
+    for file in "/etc/systemd/system/$UNIT.d"/*.conf; do
+        [ -f "$file" ] || continue
+        case " $drop_in_paths " in *" $file "*) ;; *) return 0 ;; esac
+    done
+    return 1
 }
 
 # Sets held_by and fenced_by: the run, "" unless the condition is really in force (a file alone holds nothing).
@@ -852,18 +866,27 @@ verb_stop() {
 }
 
 verb_start() {
+    # What is started is what is on the disk, and a fence that systemd has not loaded yet bars too.
+    if unit_is_stale; then
+        systemctl daemon-reload 9>&- || die 65 "systemctl daemon-reload failed"
+        load_unit
+    fi
     find_bars
     [ -z "$fenced_by" ] || die 65 "fenced by $fenced_by; lift the fence first"
     refuse_strangers
     begun=yes
     forget_stop_drop_in
-    # Without this file the condition holds nothing; for systemd to forget it takes as long as all the rest, and the
-    # cluster waits for the start.
+    # Without this file the condition holds nothing, and for systemd to forget it takes as long as all the rest, while
+    # the cluster waits for the start. Not while commands before the start run: systemd before 2019 forgets at a reload
+    # which of them was running (systemd issue 518, pull request 12986).
     rm -f -- "$STATE/hold" || die 70 "the hold on $UNIT could not be taken off"
+    [ -z "$exec_start_pre$exec_start_post" ] || remove_condition "$HOLD_DROP_IN" "$STATE/hold" ||
+        die 70 "the drop-in of the hold on $UNIT could not be removed"
     systemctl reset-failed "$UNIT" 9>&- 2>/dev/null
     # --no-block: a unit of Type=notify is "started" only when it has joined a peer, which may be down.
     systemctl start --no-block "$UNIT" 9>&- || die 70 "systemctl start $UNIT failed"
-    remove_condition "$HOLD_DROP_IN" "$STATE/hold" || die 70 "the drop-in of the hold on $UNIT could not be removed"
+    [ -n "$exec_start_pre$exec_start_post" ] || remove_condition "$HOLD_DROP_IN" "$STATE/hold" ||
+        die 70 "the drop-in of the hold on $UNIT could not be removed"
     finish "start asked for"
 }
 

@@ -164,7 +164,7 @@ async def test_agent_with_spoiled_peers_json_refuses_to_start(lab: Lab) -> None:
 
 
 async def test_agent_with_truncated_raft_db_does_not_run(lab: Lab) -> None:
-    """Half of a raft.db is no raft.db: the agent panics or refuses, and the unit fails."""
+    """A raft.db without its pages is no raft.db: the agent panics or refuses, and the unit fails."""
     await lab.up(servers=3)
     await break_cluster(lab, "truncate-raft")
     await until(lambda: _said(lab.host("s3"), "systemctl is-failed consul", "failed"))

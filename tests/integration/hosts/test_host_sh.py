@@ -252,6 +252,39 @@ async def test_a_condition_without_its_hold_file_is_no_hold(
     assert await host.run("ls /etc/systemd/system/consul.service.d 2>/dev/null; true") == ""
 
 
+async def test_an_edited_unit_is_started_as_it_is_on_the_disk(lab: Lab, probe: Probe, key: KeyMaker) -> None:
+    """Nobody has told systemd of the edit; and no reload disturbs the commands that it has before its start."""
+    host = lab.host("s3")
+    drop_ins = "/etc/systemd/system/consul.service.d"
+    await probe.hosts[S3].act("hold", key("hold"), timeout_s=30)
+    await probe.hosts[S3].act("stop", key("stop"), timeout_s=60)
+    await host.run(
+        f"printf '[Service]\\nEnvironment=EDITED=yes\\nExecStartPre=+/bin/sh -c \"ls {drop_ins} >/root/at-start\"\\n'"
+        f" >{drop_ins}/site.conf"
+    )
+    await probe.hosts[S3].act("start", key("start"), timeout_s=30)
+    await lab.cluster.wait_until_formed()
+    environment = await host.run(f"tr '\\0' '\\n' </proc/{await main_pid(host)}/environ")
+    assert "EDITED=yes" in environment.splitlines()
+    assert await host.run("cat /root/at-start") == "site.conf\n"
+
+
+async def test_a_fence_that_systemd_has_not_loaded_bars_a_start(
+    lab: Lab, probe: Probe, key: KeyMaker
+) -> None:
+    """A fence that was cut off between its file and the reload: nobody starts that server by accident."""
+    host = lab.host("s3")
+    await probe.hosts[S3].act("stop", key("stop"), timeout_s=60)
+    await host.run(
+        "mkdir -p /etc/systemd/system/consul.service.d; echo 'r1 yes' >/var/lib/consul-recovery/fenced;"
+        " printf '[Unit]\\nConditionPathExists=!/var/lib/consul-recovery/fenced\\n'"
+        " >/etc/systemd/system/consul.service.d/zz-consul-recovery-fence.conf"
+    )
+    with pytest.raises(HostRefused, match="fenced by r1"):
+        await probe.hosts[S3].act("start", key("start"), timeout_s=30)
+    assert not (await probe.hosts[S3].look()).running
+
+
 async def test_an_older_driver_changes_nothing_any_more(lab: Lab, probe: Probe, key: KeyMaker) -> None:
     """A driver that was paused and overtaken is refused by the host itself."""
     before = await main_pid(lab.host("s1"))
