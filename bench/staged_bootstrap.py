@@ -110,7 +110,7 @@ def _text(
 
 _WHY_SLOWER = (
     "\n\nWhat we aim at is not reached. What ours does beyond the loop: holds that outlast a reboot, archives, logs "
-    "read and held against each other, a look before and after every step: about a second with three hosts on two cores. "
+    "read and held against each other, a look before and after every step: a second with three hosts on two cores. "
     "The loop knows from its author who left last; 3 s of its own time are the wait for a leader that stays, which "
     "both have. The stand-in makes it worse: each question to it about its log starts a Python program on its host."
 )
