@@ -103,14 +103,14 @@ def _text(
         f"loop (what we aim at for *works* is at most {TARGET}). The old playbook is "
         "`bench/staged/old_playbook.yml`, the bare loop `bench/staged/bare.sh`: the same safe order as ours by "
         "somebody who knows which server left last. Two leaders: two servers named themselves leader at once, "
-        "sampled every 200 ms. Run it with `python -m bench staged --pairs 5`; LAB_CONSUL takes a real old "
+        f"sampled every 200 ms. Run it with `python -m bench staged --pairs {pairs}`; LAB_CONSUL takes a real old "
         "program.\n\n" + table(heads, rows) + (_WHY_SLOWER if _ratio(found) > TARGET else "")
     )
 
 
 _WHY_SLOWER = (
     "\n\nWhat we aim at is not reached. What ours does beyond the loop: holds that outlast a reboot, archives, logs "
-    "read and held against each other, a look before and after every step: a second with three hosts on two cores. "
+    "read and held against each other, looks between the steps. "
     "The loop knows from its author who left last; 3 s of its own time are the wait for a leader that stays, which "
     "both have. The stand-in makes it worse: each question to it about its log starts a Python program on its host."
 )

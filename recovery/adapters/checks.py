@@ -253,7 +253,7 @@ async def _leader_elected(
         return Fails(f"{' and '.join(now)} name themselves leader at once")
     if len(now) == 1 and now == before:
         last = (await probe.pulse(now[0])).last
-        return reaches(now[0], last, at_least, f"{now[0]} names itself leader")
+        return reaches(now[0], last, at_least=at_least, said=f"{now[0]} names itself leader")
     silent = [f"{name}: {view}" for name, view in second.items() if isinstance(view, str)]
     if now or not silent:
         return Fails(f"{now[0]} has just become leader" if now else "no server names itself leader")

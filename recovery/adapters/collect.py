@@ -44,10 +44,10 @@ _SERVER_DEADLINE_S: Final = 30.0
 _HEAD_BYTES: Final = 512 * 1024
 """How much of a raft.db the first call brings along: a small file is read in one call instead of nine."""
 _JOURNAL_LINES: Final = 300
-ELECTION_S: Final = 1.0
-"""What lies at least between two leaderships below 0.7: who was started or has stepped down waits for it.
+HEARTBEAT_TIMEOUT_S: Final = 1.0
+"""Raft's HeartbeatTimeout: below 0.7 whoever was started or has stepped down waits at least this long before it leads.
 
-Raft's HeartbeatTimeout. From 0.7 on a leadership can be handed over without it.
+Newer ones can hand a leadership over without it.
 """
 
 
@@ -72,8 +72,7 @@ class Probe:
         self._servers = frozenset(self._hosts)
         self._pulses: dict[tuple[ServerName, bool], SharedQuestion[AgentView]] = {}
         self._monotonic_s = monotonic_s
-        self._told: dict[ServerName, tuple[float, LogPosition]] = {}
-        """Where a log below 0.7 ended, as told by `consul info`, and when that was asked."""
+        self._log_ends: dict[ServerName, _LogEnd] = {}
         self._log_reads: dict[tuple[ServerName, bool], SharedQuestion[LogRead]] = {}
 
     def reach(self, clients: Iterable[ClientAgent]) -> None:
@@ -184,15 +183,15 @@ class Probe:
     async def leading_pulse(self, name: ServerName) -> AgentView:
         """Ask whether a server leads now, and where its log ends; raises AgentSilent or HostUnreachable.
 
-        Below 0.7 that end may be the one told within the last second (ELECTION_S): one that has lost its log since was
-        stopped and started, and a leader's log only grows while it leads.
+        Below 0.7 that end may be the one told within HEARTBEAT_TIMEOUT_S: a server that has lost its log since was
+        stopped and started, and cannot lead again so soon. While it leads, its log only grows.
         """
         view = await self.pulse(name, numbers=False)
-        told = self._told.get(name)
-        # Only now: its answer may have been long in coming.
-        if told is None or self._monotonic_s() >= told[0] + ELECTION_S:
+        end = self._log_ends.get(name)
+        # The clock is read after the answer, which may have been long in coming: the index is older by then.
+        if end is None or self._monotonic_s() >= end.asked_s + HEARTBEAT_TIMEOUT_S:
             return await self.pulse(name)
-        return msgspec.structs.replace(view, last=told[1])
+        return msgspec.structs.replace(view, last=end.last)
 
     async def _pulse(self, name: ServerName, *, numbers: bool) -> AgentView:
         address = self.hosts[name].address
@@ -212,7 +211,7 @@ class Probe:
         with contextlib.suppress(RecoveryError):
             view = with_stats(view, parse_info(await self.hosts[name].info(token.reveal() if token else "")))
             if view.last is not None:
-                self._told[name] = (asked_s, view.last)
+                self._log_ends[name] = _LogEnd(asked_s, view.last)
         return view
 
     async def stored(self, name: ServerName, host: HostView, *, running: bool = False) -> StoredLog | str:
@@ -302,6 +301,13 @@ class Probe:
                 raise RaftLogUnreadable(f"the agent of {name} was started while its log was read")
             found.update(zip(requests, chunk.ranges, strict=True))
         return found
+
+
+class _LogEnd(NamedTuple):
+    """Where a log below 0.7 ended, as `consul info` told it, and when that was asked."""
+
+    asked_s: float
+    last: LogPosition
 
 
 class LogRead(NamedTuple):

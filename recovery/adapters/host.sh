@@ -82,8 +82,8 @@ load_unit() {
 # Sets what systemd knows of the unit: facts, and of it a variable for each fact that is asked for.
 read_facts() {
     facts=$(systemctl show "$UNIT" -p LoadState -p ActiveState -p UnitFileState -p MainPID -p User \
-        -p ExecStart -p ExecStartPre -p ExecStartPost -p ExecStop -p ExecStopPost -p KillSignal -p DropInPaths -p EnvironmentFiles -p Environment \
-        -p ControlGroup -p NeedDaemonReload 9>&-) || die 65 "systemctl show $UNIT failed"
+        -p ExecStart -p ExecStartPre -p ExecStartPost -p ExecStop -p ExecStopPost -p KillSignal \
+        -p DropInPaths -p EnvironmentFiles -p Environment -p ControlGroup -p NeedDaemonReload 9>&-) || die 65 "systemctl show $UNIT failed"
     load_state=
     active_state=
     unit_file_state=
@@ -347,7 +347,8 @@ drop_in_loaded() {
     esac
 }
 
-# Whether systemd has loaded the unit otherwise than it is on the disk. That a folder of drop-ins is new it does not see.
+# Whether what systemd has loaded is not what is on the disk. NeedDaemonReload does not tell of a folder of drop-ins
+# that is new.
 unit_is_stale() {
     [ "$need_daemon_reload" = no ] || return 0
     for file in "/etc/systemd/system/$UNIT.d"/*.conf; do
@@ -503,6 +504,7 @@ STAMP
     [ "$(raft_stamp)" != "$was" ] || say steady yes
 }
 
+# The process and the file as they are now. The size comes second: verb_raft_read takes it from here.
 raft_stamp() {
     printf '%s %s\n' "${pid:-0}" "$(stat -c '%s %i %y %z' "$db")"
 }
@@ -579,10 +581,6 @@ archive_stamp() {
 verb_archive_check() {
     plain "$1" || die 64 "not a run: $1"
     check_archive "$1"
-    say_archive
-}
-
-say_archive() {
     say archive "$archive_state"
     [ "$archive_state" != none ] || return 0
     say path "$place/state.tar"
@@ -792,7 +790,7 @@ agent_is_alone() {
 signal_the_agent() {
     systemctl kill -s "$signal" --kill-who=main "$UNIT" 9>&- 2>/dev/null
     await_end_of "$main_pid" 250
-    # Its number may be another process's by now.
+    # A number that is still there may be another process's by now: only systemd knows.
     if [ -e "/proc/$main_pid" ]; then read_facts; else main_pid=0; fi
     find_pids
     if [ -n "$pids" ]; then
@@ -877,16 +875,17 @@ verb_start() {
     begun=yes
     forget_stop_drop_in
     # Without this file the condition holds nothing, and for systemd to forget it takes as long as all the rest, while
-    # the cluster waits for the start. Not while commands before the start run: systemd before 2019 forgets at a reload
-    # which of them was running (systemd issue 518, pull request 12986).
+    # the cluster waits for the start. Not where commands run before or after it: systemd before 2019 forgets at a
+    # reload which of them was running (systemd issue 518, pull request 12986).
     rm -f -- "$STATE/hold" || die 70 "the hold on $UNIT could not be taken off"
-    [ -z "$exec_start_pre$exec_start_post" ] || remove_condition "$HOLD_DROP_IN" "$STATE/hold" ||
-        die 70 "the drop-in of the hold on $UNIT could not be removed"
+    commands=$exec_start_pre$exec_start_post
+    [ -z "$commands" ] || remove_condition "$HOLD_DROP_IN" "$STATE/hold" ||
+        die 70 "the drop-in of the hold on $UNIT could not be removed; nothing was started"
     systemctl reset-failed "$UNIT" 9>&- 2>/dev/null
     # --no-block: a unit of Type=notify is "started" only when it has joined a peer, which may be down.
     systemctl start --no-block "$UNIT" 9>&- || die 70 "systemctl start $UNIT failed"
-    [ -n "$exec_start_pre$exec_start_post" ] || remove_condition "$HOLD_DROP_IN" "$STATE/hold" ||
-        die 70 "the drop-in of the hold on $UNIT could not be removed"
+    [ -n "$commands" ] || remove_condition "$HOLD_DROP_IN" "$STATE/hold" ||
+        die 70 "start asked for, but the drop-in of the hold on $UNIT, which bars nobody now, could not be removed"
     finish "start asked for"
 }
 
@@ -1078,8 +1077,7 @@ FILES
     tar -tf "$place/state.tar" | grep -qx "${data_dir#/}/raft/" || die 70 "$place/state.tar lacks ${data_dir}/raft"
     write_file "$place/state.tar.stamp" "$(archive_stamp)" || die 70 "$place/state.tar.stamp could not be written"
     finish "$place/state.tar, $(stat -c %s "$place/state.tar") bytes"
-    archive_state=good
-    say_archive
+    verb_archive_check "$RUN"
 }
 
 # Empties raft/ and nothing else: with node-id and serf/ kept, the server comes back as itself, without a log.

@@ -26,7 +26,7 @@ _BEGUN: Final = 70
 _REFUSED: Final = range(64, _BEGUN)
 _READ_TIMEOUT_S: Final = 20.0
 _KEPT_S: Final = 0.5
-"""How long after an act's answer what it tells stands for what is asked for: its proof, the next step's first question.
+"""How long what an act's answer told is given to whoever asks for it: its proof, and what the next step asks first.
 
 What must not be so late is asked by host.sh itself, under its lock, before it changes anything.
 """
@@ -172,7 +172,7 @@ def parse_look(lines: Lines) -> HostView:
     )
 
 
-def _archive(lines: Lines) -> Archive:
+def _parse_archive(lines: Lines) -> Archive:
     return Archive(lines.text("archive"), lines.text("path"), lines.number("bytes"), lines.text("sha256"))
 
 
@@ -268,14 +268,17 @@ class Host:
         return lines.text("receipt") == "done"
 
     async def archive(self, run: str) -> Archive:
-        """Check a run's archive: it is there, its checksum is right, and it holds raft/."""
+        """Check a run's archive: it is there, its checksum is right, and it holds raft/.
+
+        Right after an act, what its answer told is given.
+        """
         told = self._just_told()
         if told is not None and told.view.last_run == run:
             if told.archive is not None:
                 return told.archive
             if not told.view.archived:
                 return Archive("none", "", 0, "")
-        return _archive(await self._read("archive-check", run, timeout_s=120.0))
+        return _parse_archive(await self._read("archive-check", run, timeout_s=120.0))
 
     async def snapshot(self, run: str) -> str:
         """Give the path of a run's stale snapshot, "" when there is none."""
@@ -301,7 +304,7 @@ class Host:
         # nobody knows the version yet.
         alone = alone and this == self._acts_begun
         if alone and lines.has("looked") and lines.text("program") == self._version[0]:
-            archive = _archive(lines) if lines.has("archive") else None
+            archive = _parse_archive(lines) if lines.has("archive") else None
             self._kept = _Told(self._monotonic_s(), self._seen(lines), archive)
         evidence = lines.text("evidence")
         return f"done before: {evidence}" if lines.has("skipped") else evidence

@@ -11,7 +11,7 @@ def position(last: LogPosition | None) -> str:
     return "nothing" if last is None else f"term {last.term}, index {last.index}"
 
 
-def reaches(leader: ServerName, last: LogPosition | None, at_least: LogPosition | None, said: str) -> Fact:
+def reaches(leader: ServerName, last: LogPosition | None, *, at_least: LogPosition | None, said: str) -> Fact:
     """Tell whether a leader's log goes as far as ``at_least``; ``said`` is what else holds of it.
 
     By index: a leader writes in a term of its own, so by (term, index) any leader would be "at least".

@@ -9,7 +9,10 @@ from typing import Final, Generic, TypeVar
 T = TypeVar("T")
 
 _TURNS: Final = 3
-"""Turns of the event loop that are one moment: a check that asks several servers does it in tasks of tasks."""
+"""Turns of the event loop that are one moment: a check that asks several servers does it in tasks of tasks.
+
+Too few only cost a call of their own; no number makes an answer older than its question.
+"""
 
 
 class SharedQuestion(Generic[T]):

@@ -183,7 +183,7 @@ async def test_the_look_in_an_acts_answer_is_what_a_look_sees(
 ) -> None:
     """What ends an act is the same look, only without a call of its own."""
     address, access = lab.host("s3").address, HostAccess(user=lab.ssh_user)
-    mine = Host(counted, address, access)
+    mine = Host(counted, address, access, monotonic_s=lambda: 0.0)
     await mine.look()
     for verb in ("hold", "stop", "archive"):
         await mine.act(verb, key(verb), timeout_s=60)
@@ -374,17 +374,19 @@ async def test_written_peers_can_be_read_and_deleted_by_the_agent(
 
 
 async def test_an_archive_holds_the_state_and_only_root_reads_it(
-    lab: Lab, pool: SshPool, key: KeyMaker
+    lab: Lab, counted: CountedPool, key: KeyMaker
 ) -> None:
     """It has the log, the gossip keys' folder, the node id and the configuration; a changed one is not good."""
     host = lab.host("s3")
     address, access = host.address, HostAccess(user=lab.ssh_user)
-    mine = Host(pool, address, access)
+    mine = Host(counted, address, access, monotonic_s=lambda: 0.0)
     await mine.look()
     await mine.act("stop", key("stop"), timeout_s=60)
     await mine.act("archive", key("archive"), timeout_s=60)
+    before = counted.count
     told = await mine.archive("r1")
-    archive = await Host(pool, address, access).archive("r1")
+    assert counted.count == before
+    archive = await Host(counted, address, access).archive("r1")
     assert told == archive, "what the act told is what is there"
     assert archive.state == "good"
     names = (await host.run(f"tar -tf {archive.path}")).split()
@@ -398,8 +400,8 @@ async def test_an_archive_holds_the_state_and_only_root_reads_it(
         await host.run(f"stat -c '%U %a' {archive.path} /var/lib/consul-recovery") == "root 600\nroot 700\n"
     )
     await host.run(f"printf x >>{archive.path}")
-    assert (await Host(pool, address, access).archive("r1")).state == "damaged"
-    assert (await Host(pool, address, access).archive("r2")).state == "none"
+    assert (await Host(counted, address, access).archive("r1")).state == "damaged"
+    assert (await Host(counted, address, access).archive("r2")).state == "none"
 
 
 async def test_a_log_is_steady_only_while_nobody_touches_it(
