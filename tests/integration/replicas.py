@@ -386,9 +386,10 @@ def kill_between(*steps: str) -> Strike:
 async def _kill(play: Play, at: set[StepId], state: RunState) -> None:
     if at <= play.hit or state.outcome is not None:
         return
+    play.hit |= at
     bot = play.bots.fleet.driver(state.owner)
+    # None where it wrote these events just before it was killed: then that kill was theirs too.
     if bot is not None:
-        play.hit |= at
         await play.bots.fleet.kill(bot)
 
 
