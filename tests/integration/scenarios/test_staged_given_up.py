@@ -120,12 +120,21 @@ async def test_given_up_after_any_step(lab: Lab, old_consul: Path, step: str, *,
     await start_all(lab)
     async with open_rig(lab) as rig:
         await aborted(rig, step, unlock=unlock)
-        for _ in range(3):
+        for _ in range(4):
             if isinstance(answer := await rig.propose(), NothingToDo):
                 break
             assert isinstance(answer, RunProposed), answer
-            ended = await rig.drive(answer.view.run)
-            assert ended.outcome is Outcome.RECOVERED, ended.waiting_step
+            run = answer.view.run
+            ended = await rig.drive(run)
+            if ended.waiting_step is not None:
+                # s3 was started alone and has become leader since this plan was made: it is not stopped, a person
+                # asks for a new plan.
+                assert "s3 names itself leader" in ended.step_state(ended.waiting_step.id).detail
+                await rig.core.service.abort(rig.cluster, run, by=BOB)
+                ended = await rig.drive(run)
+                assert ended.outcome is Outcome.ABORTED
+            else:
+                assert ended.outcome is Outcome.RECOVERED
     await formed_with(lab, "first", "last")
 
 
