@@ -34,6 +34,10 @@ class LogPosition:
     term: int
     index: int
 
+    def __str__(self) -> str:
+        """Say it to people."""
+        return f"term {self.term}, index {self.index}"
+
 
 @dataclass(frozen=True, slots=True)
 class Peer:

@@ -83,7 +83,8 @@ load_unit() {
 read_facts() {
     facts=$(systemctl show "$UNIT" -p LoadState -p ActiveState -p UnitFileState -p MainPID -p User \
         -p ExecStart -p ExecStartPre -p ExecStartPost -p ExecStop -p ExecStopPost -p KillSignal \
-        -p DropInPaths -p EnvironmentFiles -p Environment -p ControlGroup -p NeedDaemonReload 9>&-) || die 65 "systemctl show $UNIT failed"
+        -p DropInPaths -p EnvironmentFiles -p Environment -p ControlGroup -p NeedDaemonReload 9>&-) ||
+        die 65 "systemctl show $UNIT failed"
     load_state=
     active_state=
     unit_file_state=

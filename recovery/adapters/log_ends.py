@@ -8,7 +8,7 @@ from recovery.raftentry import LogPosition
 
 def position(last: LogPosition | None) -> str:
     """Say where a log ends; None is one without an entry."""
-    return "nothing" if last is None else f"term {last.term}, index {last.index}"
+    return "nothing" if last is None else str(last)
 
 
 def reaches(leader: ServerName, last: LogPosition | None, *, at_least: LogPosition | None, said: str) -> Fact:
@@ -17,5 +17,5 @@ def reaches(leader: ServerName, last: LogPosition | None, *, at_least: LogPositi
     By index: a leader writes in a term of its own, so by (term, index) any leader would be "at least".
     """
     if at_least is not None and (last is None or last.index < at_least.index):
-        return Fails(f"{leader} leads, but its log ends at {position(last)}, before {position(at_least)}")
+        return Fails(f"{leader} leads, but its log ends at {position(last)}, before {at_least}")
     return Holds(f"{said}, its log ends at {position(last)}")

@@ -24,7 +24,7 @@ def server_line(server: ServerObservation) -> str:
     if blank(server):
         parts.append("no log (blank)")
     elif (last := server.last) is not None:
-        parts.append(f"log ends at term {last.term}, index {last.index}")
+        parts.append(f"log ends at {last}")
     elif server.stored_problem:
         parts.append(f"log not readable: {server.stored_problem}")
     if host.running and server.agent is None:

@@ -155,7 +155,7 @@ def _left_out(seen: Survey, survivors: list[ServerObservation]) -> list[str]:
             )
         if place is not None and newest is not None and place > newest:
             problems.append(
-                f"{server.name} ends at term {place.term}, index {place.index}, after every survivor: leaving "
+                f"{server.name} ends at {place}, after every survivor: leaving "
                 "it out would lose what only it holds."
             )
         agent = server.agent
@@ -354,8 +354,8 @@ def _warnings(
         place = position(observation.server(name))
         if place is not None and newest is not None and place != newest:
             warnings.append(
-                f"{name} ends at term {place.term}, index {place.index}, the freshest at term {newest.term}, "
-                f"index {newest.index}: what {name} holds beside the freshest's history is dropped."
+                f"{name} ends at {place}, the freshest at {newest}: "
+                f"what {name} holds beside the freshest's history is dropped."
             )
     warnings += [
         f"{voter.name} (id {voter.node_id[:8]}, {voter.address}): if this server ever comes back, "

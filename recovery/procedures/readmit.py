@@ -179,11 +179,7 @@ def _warnings(target: ServerObservation, *, keeps_log: bool) -> tuple[str, ...]:
             f"{target.name} is still a voter, so it starts with the log it has; the leader brings it up to date.",
         )
     place = target.last
-    ends = (
-        f"its log ends at term {place.term}, index {place.index}"
-        if place is not None
-        else "its log is not read"
-    )
+    ends = f"its log ends at {place}" if place is not None else "its log is not read"
     return (
         f"What {target.name} holds is not taken over ({ends}): writes that only it has are in its archive alone.",
     )

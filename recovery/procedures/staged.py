@@ -190,8 +190,8 @@ def _warnings(
         place = position(server)
         if server.name != chosen.name and place is not None and newest is not None and place != newest:
             warnings.append(
-                f"{server.name} ends at term {place.term}, index {place.index}, the freshest at term {newest.term}, "
-                f"index {newest.index}: what {server.name} holds beside the freshest's history is dropped."
+                f"{server.name} ends at {place}, the freshest at {newest}: "
+                f"what {server.name} holds beside the freshest's history is dropped."
             )
     warnings.append(
         f"If {chosen.name} does not stay leader, its override is taken off, it is stopped, and a plan with peers.json "

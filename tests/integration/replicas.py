@@ -222,6 +222,8 @@ class Play:
     """Called as soon as an approval is acknowledged."""
     hit: set[StepId] = field(default_factory=set)
     """The steps that were under way, or had just ended, when a process was killed."""
+    killed: set[str] = field(default_factory=set)
+    """The names that leases knew these processes by."""
     acts: list[Act] = field(default_factory=list)
     """What was acknowledged, oldest first."""
 
@@ -386,11 +388,13 @@ def kill_between(*steps: str) -> Strike:
 async def _kill(play: Play, at: set[StepId], state: RunState) -> None:
     if at <= play.hit or state.outcome is not None:
         return
-    play.hit |= at
     bot = play.bots.fleet.driver(state.owner)
-    # None where it wrote these events just before it was killed: then that kill was theirs too.
     if bot is not None:
+        play.killed.add(state.owner)
         await play.bots.fleet.kill(bot)
+    # What it wrote just before it was killed is read only now: that kill was for these steps too.
+    if state.owner in play.killed:
+        play.hit |= at
 
 
 def both(*strikes: Strike) -> Strike:

@@ -120,21 +120,15 @@ async def test_given_up_after_any_step(lab: Lab, old_consul: Path, step: str, *,
     await start_all(lab)
     async with open_rig(lab) as rig:
         await aborted(rig, step, unlock=unlock)
-        for _ in range(4):
+        if step == "start-s3" and unlock:
+            # It was started alone and is about to lead: a plan that is made before that would find it leading.
+            await lab.cluster.wait_for_leader()
+        for _ in range(3):
             if isinstance(answer := await rig.propose(), NothingToDo):
                 break
             assert isinstance(answer, RunProposed), answer
-            run = answer.view.run
-            ended = await rig.drive(run)
-            if ended.waiting_step is not None:
-                # s3 was started alone and has become leader since this plan was made: it is not stopped, a person
-                # asks for a new plan.
-                assert "s3 names itself leader" in ended.step_state(ended.waiting_step.id).detail
-                await rig.core.service.abort(rig.cluster, run, by=BOB)
-                ended = await rig.drive(run)
-                assert ended.outcome is Outcome.ABORTED
-            else:
-                assert ended.outcome is Outcome.RECOVERED
+            ended = await rig.drive(answer.view.run)
+            assert ended.outcome is Outcome.RECOVERED, ended.waiting_step
     await formed_with(lab, "first", "last")
 
 
