@@ -22,6 +22,7 @@ from bot import commands, notes
 from bot.authz import Deed, Rules
 from bot.buttons import (
     ABORT,
+    AGAIN,
     APPROVE,
     APPROVE_TYPED,
     REASON_BLOCK,
@@ -74,6 +75,7 @@ from recovery.service import (
     DecisionResult,
     Locked,
     NothingToDo,
+    ProposeResult,
     RecoveryService,
     Refused,
     RunProposed,
@@ -332,9 +334,25 @@ class Handlers:
             lost=tuple(ServerName(name) for name in lost),
             server=server,
         )
+        await self._proposed(asked, cluster, result, by=person)
+
+    async def _again(self, asked: Asked, view: RunView) -> None:
+        """Plan anew what a run was about that came to nothing."""
+        person = await self._reception.may(asked, Deed.RECOVER)
+        if person is None:
+            return
+        if view.state.outcome is None:
+            await self._reception.answer(asked, notes.said(notes.OLD_BUTTON))
+            return
+        result = await self._service.propose_again(view, by=person, origin=asked.channel)
+        await self._proposed(asked, view.cluster, result, by=person)
+
+    async def _proposed(
+        self, asked: Asked, cluster: ClusterName, result: ProposeResult, *, by: Person
+    ) -> None:
         match result:
             case RunProposed(view=view):
-                log.info("proposed", run=view.run, cluster=cluster, by=person, user=asked.caller.user_id)
+                log.info("proposed", run=view.run, cluster=cluster, by=by, user=asked.caller.user_id)
                 await self._notifier.show(cluster, view.run, view.state, view.events)
                 self._nudge()
             case Locked(holder=holder):
@@ -374,6 +392,9 @@ class Handlers:
                 await self._refresh(asked, cluster, body)
             else:
                 await self._recover(asked, cluster, None, ())
+            return
+        if name == AGAIN:
+            await self._again(asked, await self._service.find(RunId(value)))
             return
         press = read_value(value)
         if press is None or name not in {APPROVE, APPROVE_TYPED, ABORT, RETRY}:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bot.blocks import Block, Message, actions, button, code_block, context, date, esc, finalize, section
-from bot.buttons import RECOVER, REFRESH
+from bot.buttons import AGAIN, RECOVER, REFRESH
 from bot.wording import (
     clients_line,
     count,
@@ -67,7 +67,9 @@ def _buttons(report: StatusReport) -> Block:
     curable = isinstance(report.diagnosis, ServersStopped | MajorityGone) or (
         isinstance(report.diagnosis, Degraded) and report.diagnosis.stopped
     )
-    if curable and report.active is None and not report.store_problem:
+    if (over := next((holder for holder in report.held if holder.over), None)) and report.active is None:
+        shown.insert(0, button(f"Plan run {over.run} again…", action=AGAIN, value=over.run, style="primary"))
+    elif curable and report.active is None and not report.store_problem:
         # It changes nothing: what it proposes waits for approval.
         shown.insert(0, button("Plan recovery…", action=RECOVER, value=report.cluster, style="primary"))
     return actions(f"status:{report.cluster}:{int(report.observation.taken_at_s * 1000)}", *shown)

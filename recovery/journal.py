@@ -847,6 +847,17 @@ def instead(state: RunState) -> str:
     )
 
 
+def standing(state: RunState) -> str:
+    """How a run stands, in a few words."""
+    if state.outcome is not None:
+        return str(state.outcome)
+    if state.waiting_gate is not None:
+        return "waits for approval"
+    if state.two_leaders or state.forgotten or state.doubts or state.waiting_step is not None:
+        return "waits for a decision"
+    return "under way"
+
+
 def left_behind(state: RunState) -> tuple[Step, ...]:
     """The steps that ran, changed a host and were not taken back."""
     return tuple(

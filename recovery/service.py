@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from recovery import membership, policy
-from recovery.diagnosis import Degraded, Diagnosis, Healthy, diagnose
+from recovery.diagnosis import Degraded, Diagnosis, Healthy, Holder, diagnose, held_down
 from recovery.errors import OutOfDate, RecoveryError
 from recovery.forgotten import Leftover, leftovers, runs_seen, told
 from recovery.journal import (
@@ -24,7 +24,9 @@ from recovery.journal import (
     RunState,
     Unlocked,
     fold,
+    instead,
     passed_over,
+    standing,
 )
 from recovery.membership import Membership
 from recovery.model import (
@@ -39,7 +41,7 @@ from recovery.model import (
 from recovery.plan import Proposal, Refusal
 from recovery.policy import ApprovalPolicy, Rejected
 from recovery.ports import Clock, LeaseHeld, RunStore, World
-from recovery.procedures import barred, may_settle
+from recovery.procedures import barred, may_settle, readmit
 from recovery.procedures import propose as propose_plan
 from recovery.procedures.slips import refuse_unknown
 
@@ -67,6 +69,8 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     observation: ClusterObservation
     took_s: float
     active: RunView | None
+    held: tuple[Holder, ...] = ()
+    """What is known of the runs that hold stopped servers."""
     left: tuple[Leftover, ...] = ()
     """What runs that the store does not know have left on the hosts."""
     store_epoch: int = 0
@@ -182,7 +186,8 @@ class RecoveryService:
         """
         began_s = self._clock.monotonic_s()
         observation = await self._worlds[cluster].observe()
-        diagnosis = diagnose(observation, lost)
+        holders = await self._holders(observation)
+        diagnosis = diagnose(observation, lost, holders=holders)
         active: RunView | None = None
         left: tuple[Leftover, ...] = ()
         store_epoch, store_problem = 0, ""
@@ -199,10 +204,29 @@ class RecoveryService:
             observation=observation,
             took_s=self._clock.monotonic_s() - began_s,
             active=active,
+            held=holders,
             left=left,
             store_epoch=store_epoch,
             store_problem=store_problem,
         )
+
+    async def _holders(self, observation: ClusterObservation) -> tuple[Holder, ...]:
+        """What the store knows of the runs that hold stopped servers; nothing where it does not answer."""
+        found: list[Holder] = []
+        for run in held_down(observation):
+            try:
+                state = (await self.show(observation.cluster, run)).state
+            except RecoveryError:
+                continue
+            found.append(
+                Holder(
+                    run=run,
+                    stands=standing(state),
+                    over=state.outcome is not None,
+                    lost=tuple(claim.node_id for claim in state.plan.claims),
+                )
+            )
+        return tuple(found)
 
     async def _remember_members(self, observation: ClusterObservation, *, led: bool) -> None:
         cluster = observation.cluster
@@ -326,6 +350,29 @@ class RecoveryService:
         winner = await self._store.propose(cluster, run, event)
         view = await self.show(cluster, winner)
         return RunProposed(view, answer.report.diagnosis) if winner == run else Locked(view)
+
+    async def propose_again(self, view: RunView, *, by: Person, origin: str) -> ProposeResult:
+        """Plan anew what a run was about that came to nothing: with what it was told, and on what it left.
+
+        Its procedure first, or the one that is to follow it; where that applies no more, what applies now.
+        """
+        plan = view.state.plan
+        # By id: with everything stopped nobody may be left to tell the old names.
+        lost = tuple(ServerName(claim.node_id) for claim in plan.claims)
+        whom = plan.steps[0].targets[0] if plan.procedure == readmit.NAME else None
+        for method, server in ((instead(view.state) or plan.procedure, whom), (None, None)):
+            answer = await self.propose(
+                view.cluster,
+                by=by,
+                origin=origin,
+                method=method,
+                lost=lost,
+                server=server,
+                replaces=view.run,
+            )
+            if not isinstance(answer, Refused):
+                break
+        return answer
 
     async def approve(
         self,

@@ -16,8 +16,8 @@ import structlog
 
 from recovery.engine import drive_run
 from recovery.errors import LeaseLost, RecoveryError
-from recovery.journal import Event, Outcome, RunState, fold, instead
-from recovery.model import ClusterName, RunId, ServerName
+from recovery.journal import Event, Outcome, RunState, fold
+from recovery.model import ClusterName, RunId
 from recovery.ports import Clock, LeaseHeld, Notifier, RunStore, World
 from recovery.service import Locked, NothingToDo, ProposeResult, RecoveryService, Refused, RunProposed
 
@@ -191,30 +191,14 @@ class Supervisor:
     async def _go_on_after_void(self, cluster: ClusterName, run: RunId, ended: RunState) -> None:
         """Plan anew, and where there is no new plan tell people why: they wait for one."""
         try:
-            why = _why_no_plan(await self._propose_again(cluster, run, ended))
+            view = await self._service.show(cluster, run)
+            answer = await self._service.propose_again(view, by=ended.requested_by, origin=ended.origin)
+            why = _why_no_plan(answer)
         except RecoveryError as problem:
             why = f"No new plan could be made: {problem}"
         if why:
             log.warning("no new plan after a void one", cluster=cluster, run=run, why=why)
             await self._notifier.say(cluster, run, ended, why)
-
-    async def _propose_again(self, cluster: ClusterName, run: RunId, ended: RunState) -> ProposeResult:
-        """What was assumed does not hold, or a step failed that another procedure must follow: show the new plan."""
-        # By id: with everything stopped nobody may be left to tell the old names.
-        lost = tuple(ServerName(claim.node_id) for claim in ended.plan.claims)
-        # A procedure that applies no more gives way to what applies now; people approve it anew in any case.
-        for method in (instead(ended) or ended.plan.procedure, None):
-            answer = await self._service.propose(
-                cluster,
-                by=ended.requested_by,
-                origin=ended.origin,
-                method=method,
-                lost=lost,
-                replaces=run,
-            )
-            if not isinstance(answer, Refused):
-                break
-        return answer
 
 
 def _why_no_plan(result: ProposeResult) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from recovery.diagnosis import leaderless, led, without_peers
+from recovery.diagnosis.holds import Holder, held_down, with_holds
 from recovery.diagnosis.situations import (
     Degraded,
     Diagnosis,
@@ -31,6 +32,7 @@ __all__ = [
     "Diagnosis",
     "ElectionInProgress",
     "Healthy",
+    "Holder",
     "MajorityGone",
     "NeverBootstrapped",
     "NotRecognised",
@@ -42,13 +44,23 @@ __all__ = [
     "TwoLeaders",
     "VoterSight",
     "diagnose",
+    "held_down",
     "survey",
 ]
 
 
-def diagnose(observation: ClusterObservation, lost: Iterable[ServerName] = ()) -> Diagnosis:
-    """Name the situation; ``lost`` is what the operator says is gone for good."""
+def diagnose(
+    observation: ClusterObservation, lost: Iterable[ServerName] = (), *, holders: Iterable[Holder] = ()
+) -> Diagnosis:
+    """Name the situation; ``lost`` is what the operator says is gone for good.
+
+    ``holders`` are the runs that are known of those which hold servers.
+    """
     seen = survey(observation, lost)
+    return with_holds(_recognised(seen), seen, holders)
+
+
+def _recognised(seen: Survey) -> Diagnosis:
     if len(seen.leaders) > 1:
         return led.two_leaders(seen)
     if seen.leaders:

@@ -96,9 +96,15 @@ def voter_line(voter: VoterSight) -> str:
 
 
 def count(survey: Survey) -> str:
-    """How many answered, and what quorum needs."""
+    """How many answered, how many a run of ours holds, and what quorum needs."""
     running = len(survey.seen(Sight.RUNNING))
-    return f"{running} of {len(survey.voters)} voters run, a leader needs {survey.quorum}"
+    held = sum(_held(survey.server(voter.name)) for voter in survey.seen(Sight.STOPPED))
+    run = f"{running} of {len(survey.voters)} voters run" + (f", {held} are held" if held else "")
+    return f"{run}, a leader needs {survey.quorum}"
+
+
+def _held(server: ServerObservation) -> bool:
+    return server.host is not None and bool(server.host.held_by)
 
 
 def names(items: tuple[str, ...]) -> str:

@@ -21,7 +21,7 @@ from bot.thread import Mentions, answered_post, ask_post, end_post, note_post, q
 from lab.slack import blockkit, plain_text
 from lab.slack.workspace import Message as Shown
 from lab.slack.workspace import Version
-from recovery.diagnosis import diagnose
+from recovery.diagnosis import Holder, diagnose
 from recovery.forgotten import leftovers
 from recovery.journal import (
     AbortChosen,
@@ -50,7 +50,7 @@ from recovery.journal import (
     Unlocked,
     fold,
 )
-from recovery.model import Catalogue, ClientAgent, ClusterName, Person, RunId, ServerName
+from recovery.model import Catalogue, ClientAgent, ClusterName, NodeId, Person, RunId, ServerName
 from recovery.plan import PlanReport, Proposal, Refusal
 from recovery.policy import ApprovalPolicy, gates_of
 from recovery.procedures import propose
@@ -234,6 +234,21 @@ def forgotten_story() -> Story:
     return peers_story().approved().add(LeaseTaken, owner="bot-2", epoch=3, forgotten=found)
 
 
+def held_report(*, over: bool) -> StatusReport:
+    """s1 survives alone, and is held by a run: s2 and s3 are empty machines."""
+    servers = majority_replaced()
+    servers[0].running, servers[0].held_by = False, "r7f3"
+    made = report(servers)
+    holder = Holder(
+        run=RunId("r7f3"),
+        stands="expired" if over else "waits for approval",
+        over=over,
+        lost=(NodeId("s2-id"), NodeId("s3-id")),
+    )
+    diagnosis = diagnose(made.observation, holders=(holder,))
+    return msgspec.structs.replace(made, diagnosis=diagnosis, held=(holder,))
+
+
 def left_behind_report() -> StatusReport:
     """s1 and s2 are stopped and held by a run that Redis does not know."""
     servers = stopped("s1", "s2")
@@ -322,6 +337,8 @@ CARDS: dict[str, Callable[[], Message]] = {
     "status-during-a-run": lambda: status_card(
         report(stopped("s2", "s3"), active=start_story().approved().view)
     ),
+    "status-held-by-an-ended-run": lambda: status_card(held_report(over=True)),
+    "status-held-by-an-open-run": lambda: status_card(held_report(over=False)),
     "status-after-an-emptied-store": lambda: status_card(left_behind_report()),
     "status-without-store": lambda: status_card(report(stopped("s2"), problem="Redis does not answer.")),
     "status-peers-emptied": lambda: status_card(report(peers_emptied())),
