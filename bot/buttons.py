@@ -1,4 +1,4 @@
-"""The names and values of our buttons: ``run|gate-or-step|digest12[|typed names]``. Pure.
+"""The names and values of our buttons: ``run|gate-or-question|digest12[|typed names]``. Pure.
 
 A value says which question the person saw. It is no right: who may, and
 whether the question is still open, is decided from the journal at the click.
@@ -30,7 +30,7 @@ REASON_BLOCK = "reason"
 DIGEST_CHARACTERS = 12
 
 _VALUE = re.compile(
-    r"([A-Za-z0-9._-]{1,80})\|([A-Za-z0-9._-]{0,200})\|([0-9a-f]{0,64})(?:\|([A-Za-z0-9.,:_\[\]-]*))?"
+    r"([A-Za-z0-9._-]{1,80})\|([A-Za-z0-9._@-]{0,200})\|([0-9a-f]{0,64})(?:\|([A-Za-z0-9.,:_\[\]-]*))?"
 )
 
 
@@ -39,7 +39,7 @@ class Press(msgspec.Struct, frozen=True):
 
     run: RunId
     what: str
-    """The gate to approve or the step to retry; "" where there is neither."""
+    """The gate to approve, or the question that a retry answers (a step and its attempt); "" where there is neither."""
     digest_prefix: str
     typed: tuple[ServerName, ...] = ()
     """The names that its modal asks for."""

@@ -287,7 +287,7 @@ class Handlers:
                 await self._abort(asked, view)
             case Retry(target=target):
                 view = await self._run_named(target)
-                await self._retry(asked, view, step="")
+                await self._retry(asked, view)
             case Help():
                 await self._reception.answer(asked, notes.said(notes.helped()))
             case _:
@@ -406,8 +406,11 @@ class Handlers:
             await self._ask_names(asked, press)
         elif name == ABORT:
             await self._abort(asked, await self._service.find(press.run))
+        elif "@" in press.what:
+            await self._retry(asked, await self._service.find(press.run), question=press.what)
         else:
-            await self._retry(asked, await self._service.find(press.run), step=press.what)
+            # Written by an earlier version of the bot: it does not say which attempt its reader saw.
+            await self._reception.answer(asked, notes.said(notes.OLD_BUTTON))
 
     async def _refresh(self, asked: Asked, cluster: ClusterName, body: Json) -> None:
         if not await self._reception.may_look(asked):
@@ -464,11 +467,11 @@ class Handlers:
         result = await self._service.abort(view.cluster, view.run, by=person)
         await self._decided(asked, result, "aborted", by=person)
 
-    async def _retry(self, asked: Asked, view: RunView, *, step: str) -> None:
+    async def _retry(self, asked: Asked, view: RunView, *, question: str = "") -> None:
         person = await self._reception.may(asked, Deed.RETRY, fresh=True, run=view)
         if person is None:
             return
-        result = await self._service.retry(view.cluster, view.run, by=person, step=step)
+        result = await self._service.retry(view.cluster, view.run, by=person, question=question)
         await self._decided(asked, result, "retry chosen", by=person)
 
     async def _decided(self, asked: Asked, result: DecisionResult, what: str, *, by: Person) -> None:

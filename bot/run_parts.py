@@ -169,7 +169,7 @@ def decision_buttons(view: RunView, *, retry: bool) -> Block:
             button(
                 "Go on",
                 action=RETRY,
-                value=value_of(view.run, "", state.digest),
+                value=value_of(view.run, state.question, state.digest),
                 style="danger",
                 ask=confirm(
                     title=f"Go on with recovery {view.run}?",
@@ -185,7 +185,7 @@ def decision_buttons(view: RunView, *, retry: bool) -> Block:
             button(
                 f"Retry{number}",
                 action=RETRY,
-                value=value_of(view.run, waiting.id if waiting is not None else "", state.digest),
+                value=value_of(view.run, state.question, state.digest),
                 style="primary",
             )
         )

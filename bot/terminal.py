@@ -17,7 +17,7 @@ from bot.wording import Phase, phase
 from recovery.errors import RecoveryError
 from recovery.journal import Outcome
 from recovery.model import ClusterName, Person, RunId, ServerName
-from recovery.policy import Rejected
+from recovery.policy import DIGEST_CHARACTERS, Rejected
 from recovery.procedures import readmit
 from recovery.service import (
     DecisionResult,
@@ -30,7 +30,6 @@ from recovery.service import (
 )
 
 OK, FAILED, USAGE, UNSEEN = 0, 1, 2, 3
-DIGEST_CHARACTERS = 6
 
 
 class NotAllowed(RecoveryError):
@@ -201,7 +200,11 @@ class Terminal:
         """Try the waiting step again."""
         view = await self._run_named(target)
         person = self._person(Deed.RETRY)
-        return await self._decided(await self._service.retry(view.cluster, view.run, by=person), stay=True)
+        if view.state.question and not self._as_json:
+            self._tell(f"Run {view.run}: {text.retried(view.state)}")
+        # What was shown is what is answered: should something else wait by now, nothing is retried.
+        result = await self._service.retry(view.cluster, view.run, by=person, question=view.state.question)
+        return await self._decided(result, stay=True)
 
     async def resume(self, target: str | None) -> int:
         """Stay with a run; it is driven here where nobody else does."""

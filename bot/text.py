@@ -237,6 +237,19 @@ def decision(view: RunView, *, unit: str) -> list[str]:
     return lines
 
 
+def retried(state: RunState) -> str:
+    """What a retry tries again: the question as it stands."""
+    waiting = state.waiting_step
+    if state.forgotten:
+        return f"goes on although Redis is behind the hosts: {'; '.join(map(clean, state.forgotten))}"
+    if state.doubts:
+        return f"looks again at what could not be seen: {'; '.join(map(clean, state.doubts))}"
+    if waiting is None:
+        return "nothing waits"
+    was = state.step_state(waiting.id)
+    return f"tries step {state.index_of(waiting.id) + 1} again, {waiting.title}: {was.status}. {clean(was.detail)}"
+
+
 def recovered(view: RunView) -> list[str]:
     """What a run that ended well leaves."""
     state = view.state

@@ -330,6 +330,8 @@ class StepState(msgspec.Struct, frozen=True, kw_only=True):
     lines: tuple[str, ...] = ()
     started_s: float = 0.0
     ended_s: float = 0.0
+    waits_since: int = 0
+    """The length at which it came to wait for a person; it tells one failure from the next."""
 
     @property
     def may_stand(self) -> bool:
@@ -372,6 +374,8 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     aborted_by: Person | None = None
     unlocked: Unlocked | None = None
     two_leaders: tuple[ServerName, ...] = ()
+    asked_at: int = 0
+    """The length at which the newest doubts, or what is forgotten, were recorded."""
     before: CatalogueNoted | None = None
     after: CatalogueNoted | None = None
     outcome: Outcome | None = None
@@ -429,6 +433,20 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
                 return step
         return None
 
+    @property
+    def question(self) -> str:
+        """Name what a Retry answers now, "" where nothing waits for one.
+
+        The same step that waits again after a retry is another question: whoever answered the first one has not
+        seen the second.
+        """
+        step = self.waiting_step
+        if self.outcome is not None:
+            return ""
+        if self.forgotten or self.doubts:
+            return f"{'forgotten' if self.forgotten else 'doubts'}@{self.asked_at}"
+        return f"{step.id}@{self.step_state(step.id).waits_since}" if step is not None else ""
+
     @staticmethod
     def _passed_over(step: Step, state: StepState) -> bool:
         return step.optional and state.status is not StepStatus.STUCK
@@ -480,7 +498,8 @@ def _changed(state: RunState, event: Event) -> RunState:
                 raise IllegalEvent(f"epoch {epoch} is not above {state.epoch}")
             # Time has passed, nobody knows how much: what was assumed is looked at again.
             known = (*state.forgotten, *forgotten)
-            return replace(state, owner=owner, epoch=epoch, held_at=(), forgotten=known)
+            asked_at = state.length + 1 if forgotten else state.asked_at
+            return replace(state, owner=owner, epoch=epoch, held_at=(), forgotten=known, asked_at=asked_at)
         case HandedOver(owner=owner, epoch=epoch):
             if (owner, epoch) != (state.owner, state.epoch):
                 raise IllegalEvent(f"{owner} (epoch {epoch}) does not drive this run")
@@ -498,7 +517,7 @@ def _changed(state: RunState, event: Event) -> RunState:
         case AssumptionsFailed(findings=findings):
             return replace(state, void=findings)
         case AssumptionsUnknown(findings=findings):
-            return replace(state, doubts=findings)
+            return replace(state, doubts=findings, asked_at=state.length + 1)
         case RetryChosen(again=again):
             return _retried(state, again)
         case AbortChosen(by=by):
@@ -587,6 +606,8 @@ def _moved(state: RunState, event: _StepEvent) -> RunState:
             pass
         case _:
             assert_never(event)
+    if new.status in WAITS_FOR_PERSON:
+        new = msgspec.structs.replace(new, waits_since=state.length + 1)
     moved = _with_step(state, index, new)
     if isinstance(event, StepFailed) and state.plan.steps[index].otherwise:
         return msgspec.structs.replace(moved, void=(f"{state.plan.steps[index].title}: {event.why}",))

@@ -13,6 +13,9 @@ from recovery.journal import Gate, RunState
 from recovery.model import Person, ServerName
 from recovery.plan import Digest, Plan, Risk, StepId
 
+DIGEST_CHARACTERS = 6
+"""The fewest that name a plan: one or two are hit by chance, and say nothing of what was read."""
+
 
 class GateMode(StrEnum):
     """Where a run stops for approval."""
@@ -102,7 +105,12 @@ def judge(
     """
     if state.outcome is not None:
         return Rejected(f"This run has ended ({state.outcome}). Nothing was done.")
-    if not digest_prefix or not state.digest.startswith(digest_prefix):
+    if len(digest_prefix) < DIGEST_CHARACTERS:
+        return Rejected(
+            f"An approval names the plan by at least {DIGEST_CHARACTERS} characters of its digest. Nothing was done. "
+            f"Look at the run: its digest begins with {state.digest[:12]}."
+        )
+    if not state.digest.startswith(digest_prefix):
         return Rejected(
             "This approval is for another plan: its digest is not this run's. Nothing was done. "
             "Look at the run as it is now."
@@ -136,10 +144,21 @@ def judge(
             "You asked for this recovery, so somebody else must approve it (approvals.requester_may_approve "
             f"is off in the settings). Nothing was done.{alone}"
         )
-    missing = [name for name in gate.typed if name not in typed]
-    if missing or set(typed) - set(gate.typed):
-        return Rejected(
+    if set(typed) != set(gate.typed):
+        return Rejected(_wrongly_typed(state, gate))
+    return Accepted(state.digest, gate_id)
+
+
+def _wrongly_typed(state: RunState, gate: Gate) -> str:
+    if gate.typed:
+        return (
             "To approve this, type the name of each server that cannot be fenced: "
             f"{', '.join(gate.typed)}. Nothing was done."
         )
-    return Accepted(state.digest, gate_id)
+    later = next((other for other in state.gates if other.typed), None)
+    when = (
+        f"; {', '.join(later.typed)} will be asked for before step {state.index_of(later.before) + 1}"
+        if later is not None
+        else ""
+    )
+    return f"Not approved: nothing has to be typed here yet{when}. Nothing was done. Approve again without names."

@@ -426,18 +426,26 @@ class RecoveryService:
             if done is not None:
                 return done
 
-    async def retry(self, cluster: ClusterName, run: RunId, *, by: Person, step: str = "") -> DecisionResult:
-        """Try the waiting step again; ``step`` is what the clicked button named, to refuse stale ones."""
+    async def retry(
+        self, cluster: ClusterName, run: RunId, *, by: Person, question: str = ""
+    ) -> DecisionResult:
+        """Try the waiting step again.
+
+        ``question`` is the one that the person saw (RunState.question): whoever answers an older one, the same
+        step's one attempt before included, is refused. "" answers whatever waits.
+        """
         while True:
             view = await self.show(cluster, run)
             state = view.state
-            waiting = state.waiting_step
             if state.outcome is not None:
                 return Rejected(f"This run has ended ({state.outcome}). Nothing was done.")
-            if waiting is None and not state.doubts and not state.forgotten:
+            if not state.question:
                 return Rejected("Nothing waits for a retry now. Nothing was done.")
-            if step and (waiting is None or waiting.id != step or state.forgotten):
-                return Rejected("This button is from an older state of the run. Nothing was done.")
+            if question and question != state.question:
+                return Rejected(
+                    "This answers an older state of the run: what waits now has been tried, or found, since. "
+                    "Nothing was done. Look at the run as it is now, then answer that."
+                )
             event = RetryChosen(at_s=self._clock.now_s(), by=by, again=passed_over(state))
             done = await self._record(view, event, f"Retried by {by}.")
             if done is not None:

@@ -83,7 +83,7 @@ BUGS = (
         edits=(
             Edit(
                 "recovery/policy.py",
-                "if not digest_prefix or not state.digest.startswith(digest_prefix):",
+                "if not state.digest.startswith(digest_prefix):",
                 "if not digest_prefix:",
             ),
         ),

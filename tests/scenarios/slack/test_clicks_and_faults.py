@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 
 from lab.slack import LocalSlack, Message
 from recovery.errors import HostRefused
+from recovery.journal import RetryChosen
 from recovery.plan import Action, StartAgent
 from recovery.ports import ActKey
 from tests.fakes.slack_bot import BOB, DC1, Bot, running_bot, stop
@@ -20,12 +24,12 @@ async def proposed(bot: Bot) -> Message:
     return card
 
 
-def refuse_starts(bot: Bot, *, times: int) -> None:
-    """Let the next starts be refused by the host."""
+def refuse_starts(bot: Bot, *, times: int, of: tuple[str, ...] = ("s1", "s2", "s3")) -> None:
+    """Let the next starts of these be refused by their hosts."""
     left = [times]
 
     def refuse(action: Action, _key: ActKey) -> None:
-        if isinstance(action, StartAgent) and left[0] > 0:
+        if isinstance(action, StartAgent) and action.server in of and left[0] > 0:
             left[0] -= 1
             raise HostRefused("another call is at work on this host; nothing was done")
 
@@ -74,6 +78,50 @@ async def test_a_retry_from_an_older_state_is_refused(bot: Bot) -> None:
     await bot.wait_card("done in")
     await bot.slack.click(card, "run_retry", user="alice", stale=True)
     await bot.wait_whisper("alice", "Nothing was done")
+
+
+async def test_a_retry_of_an_earlier_attempt_is_refused_though_the_same_step_waits_again(bot: Bot) -> None:
+    """Alice still sees the first failure of a step that has been retried and failed anew: her press is no answer."""
+    refuse_starts(bot, times=2, of=("s2",))
+    card = await proposed(bot)
+    await bot.slack.click(card, "run_approve", user="bob")
+    await bot.wait_card("your decision is needed")
+    first = retry_value(card)
+    await bot.slack.click(card, "run_retry", user="bob")
+    await bot.slack.wait(lambda: retry_value(card) not in {"", first})
+    assert retry_value(card).split("@")[0] == first.split("@")[0], "the same step waits"
+    for version in card.versions:
+        for button in retry_buttons(version.blocks):
+            button["value"] = first
+    await bot.slack.click(card, "run_retry", user="alice")
+    await bot.wait_whisper("alice", "older state")
+    retries = [e for e in (await bot.service.runs(DC1))[0].events if isinstance(e, RetryChosen)]
+    assert [event.by for event in retries] == ["bob"]
+
+
+async def test_a_retry_button_of_an_earlier_bot_is_refused(bot: Bot) -> None:
+    """It named the step alone: the answer says what to do, and nothing is tried."""
+    refuse_starts(bot, times=1)
+    card = await proposed(bot)
+    await bot.slack.click(card, "run_approve", user="bob")
+    await bot.wait_card("your decision is needed")
+    run, what, digest = retry_value(card).split("|")
+    for button in retry_buttons(card.now.blocks):
+        button["value"] = f"{run}|{what.split('@')[0]}|{digest}"
+    await bot.slack.click(card, "run_retry", user="bob")
+    await bot.wait_whisper("bob", "from an old message")
+    assert not [e for e in (await bot.service.runs(DC1))[0].events if isinstance(e, RetryChosen)]
+
+
+def retry_buttons(blocks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The Retry buttons on a screen."""
+    rows = [block["elements"] for block in blocks if block["type"] == "actions"]
+    return [element for row in rows for element in row if element["action_id"] == "run_retry"]
+
+
+def retry_value(card: Message) -> str:
+    """What the Retry of the card as it is now stands for; "" where there is none."""
+    return next((str(button["value"]) for button in retry_buttons(card.now.blocks)), "")
 
 
 async def test_an_abort_after_a_failed_step_says_what_is_left_and_how_to_go_on_by_hand(bot: Bot) -> None:

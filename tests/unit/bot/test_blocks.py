@@ -78,6 +78,8 @@ def test_the_value_of_a_button_comes_back_as_it_was() -> None:
     names = (ServerName("s2"), ServerName("s-3.x"))
     value = value_of(RunId("r7f3"), "irreversible", Digest("ab" * 32), names)
     assert read_value(value) == Press(RunId("r7f3"), "irreversible", "ab" * 6, names)
+    question = value_of(RunId("r7f3"), "start-s2@17", Digest("ab" * 32))
+    assert read_value(question) == Press(RunId("r7f3"), "start-s2@17", "ab" * 6)
     assert read_value(value_of(RunId("r7f3"), "", Digest("ab" * 32))) == Press(RunId("r7f3"), "", "ab" * 6)
 
 

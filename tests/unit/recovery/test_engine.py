@@ -19,7 +19,7 @@ from recovery.journal import (
 )
 from recovery.model import ClusterName, Fact, Fails, Holds, RunId, ServerName
 from recovery.plan import Action, Check, ConfigurationIs, StartAgent, StepId, StopAgent, WritePeers
-from recovery.policy import ApprovalPolicy, GateMode, Rejected
+from recovery.policy import DIGEST_CHARACTERS, ApprovalPolicy, GateMode, Rejected
 from recovery.ports import ActKey, Lease, LeaseHeld
 from recovery.procedures.parts import START_S
 from recovery.service import Locked, NothingToDo, Refused
@@ -438,6 +438,63 @@ class TestPeople:
         assert isinstance(answer, Rejected)
         assert "another plan" in answer.reason
         assert table.world.performed == []
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    @pytest.mark.parametrize("length", [0, 1, DIGEST_CHARACTERS - 1])
+    async def test_a_character_or_two_of_the_digest_are_no_digest(self, length: int) -> None:
+        """One character is hit by one guess in sixteen: it does not say which plan was read."""
+        table = Table(world(stopped=("s2", "s3")))
+        run = await table.proposed()
+        task = asyncio.create_task(table.drive(run))
+        state = await table.until(run, lambda s: s.waiting_gate is not None)
+        prefix = state.digest[:length]
+        answer = await table.service.approve(CLUSTER, run, by=BOB, gate="plan", digest_prefix=prefix)
+        assert isinstance(answer, Rejected)
+        assert "at least 6 characters" in answer.reason
+        enough = state.digest[:DIGEST_CHARACTERS]
+        counted = await table.service.approve(CLUSTER, run, by=BOB, gate="plan", digest_prefix=enough)
+        assert not isinstance(counted, Rejected)
+        await task
+
+    async def test_names_typed_before_they_are_asked_for_are_told_as_that(self) -> None:
+        """The first gate of a plan that claims servers asks for no names yet, and says when it will."""
+        table = Table(FakeWorld(ClusterName("demo"), majority_replaced()))
+        run = await table.proposed(lost=("s2", "s3"))
+        task = asyncio.create_task(table.drive(run))
+        state = await table.until(run, lambda s: s.waiting_gate is not None)
+        later = next(gate for gate in state.gates if gate.typed)
+        answer = await table.service.approve(
+            CLUSTER, run, by=BOB, gate="plan", digest_prefix=state.digest[:12], typed=later.typed
+        )
+        assert isinstance(answer, Rejected)
+        assert "nothing has to be typed here yet" in answer.reason
+        assert f"{', '.join(later.typed)} will be asked for before step" in answer.reason
+        assert (await table.state(run)).approvals == ()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    async def test_a_retry_answers_the_attempt_that_was_seen(self) -> None:
+        """The same step failed, was retried and failed again: the answer to its first failure does nothing."""
+        table = Table(world(stopped=("s2",)))
+
+        def refuse(action: Action, _key: ActKey) -> None:
+            if isinstance(action, StartAgent):
+                raise HostRefused("no room; nothing was done")
+
+        table.world.before_act = refuse
+        run = await table.proposed()
+        task = asyncio.create_task(table.drive(run))
+        await table.until(run, lambda s: s.waiting_gate is not None)
+        await table.approve(run)
+        first = (await table.until(run, lambda s: bool(s.question))).question
+        await table.service.retry(CLUSTER, run, by=BOB, question=first)
+        second = (await table.until(run, lambda s: s.question not in {"", first})).question
+        assert second.split("@")[0] == first.split("@")[0]
+        late = await table.service.retry(CLUSTER, run, by=ALICE, question=first)
+        assert isinstance(late, Rejected)
+        assert "older state" in late.reason
+        assert not isinstance(await table.service.retry(CLUSTER, run, by=ALICE, question=second), Rejected)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 

@@ -114,7 +114,7 @@ class TestAnOldDumpRestored:
         table.store.restore(dump)
         task = asyncio.create_task(table.drive(run, owner="bot-2"))
         await table.until(run, lambda s: bool(s.forgotten))
-        assert isinstance(await table.service.retry(CLUSTER, run, by=BOB, step="stop-s1"), Rejected)
+        assert isinstance(await table.service.retry(CLUSTER, run, by=BOB, question="stop-s1@5"), Rejected)
         assert (await table.state(run)).forgotten
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
