@@ -34,7 +34,7 @@ from bot.thread import (
     thread_lines,
 )
 from bot.wording import Phase, phase
-from recovery.errors import RecoveryError
+from recovery.errors import RecoveryError, Unverified
 from recovery.journal import Event, LeaseTaken, RunState, fold
 from recovery.model import ClusterName, RunId
 from recovery.ports import Clock, RunStore
@@ -446,7 +446,12 @@ class SlackNotifier:
     # --- where the card is
 
     async def _recall(self, cluster: ClusterName, run: RunId) -> Card | None:
-        text = await self._store.recall(cluster, f"card:{run}")
+        try:
+            text = await self._store.recall(cluster, f"card:{run}")
+        except Unverified as problem:
+            # Nobody but us says where we write.
+            log.warning("where the card is, is not known", run=run, problem=str(problem))
+            return None
         return None if text is None else msgspec.json.decode(text, type=Card)
 
     async def _keep(self, track: _Track, card: Card) -> Card:

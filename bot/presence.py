@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from bot.wording import duration
-from recovery.errors import RecoveryError
+from recovery.errors import RecoveryError, Unverified
 from recovery.model import ClusterName
 from recovery.ports import Clock, RunStore
 
@@ -52,6 +52,9 @@ async def keep_marking(store: RunStore, clusters: Iterable[ClusterName], *, owne
 
 
 async def last_mark(store: RunStore, cluster: ClusterName) -> Mark | None:
-    """The newest mark; None where no bot was ever there. Raises StoreUnavailable."""
-    text = await store.recall(cluster, _NAME)
+    """The newest mark; None where no bot with our key was ever there. Raises StoreUnavailable."""
+    try:
+        text = await store.recall(cluster, _NAME)
+    except Unverified:
+        return None
     return None if text is None else msgspec.json.decode(text, type=Mark)

@@ -48,6 +48,8 @@ def status_card(report: StatusReport, *, note: str = "") -> Message:
                 f"A new plan goes on from here, and takes over what it holds: `/consul recover {report.cluster}`"
             )
         )
+    if report.memory_problem:
+        blocks.append(context(f"⚠️ {esc(report.memory_problem)}"))
     if report.store_problem:
         blocks.append(context(f"⚠️ Runs cannot be shown: {esc(report.store_problem)}"))
     if report.active is not None:

@@ -91,6 +91,8 @@ def status(report: StatusReport) -> str:
     if clients := clients_line(report.observation):
         parts.append(clients)
     parts += report_left(report)
+    if report.memory_problem:
+        parts.append(f"! {report.memory_problem}")
     if report.store_problem:
         parts.append(f"Runs cannot be shown: {report.store_problem}")
     if report.active is not None:

@@ -36,10 +36,12 @@ from recovery.adapters.redis_client import RedisClient, Tls, client_at, client_t
 from recovery.adapters.redis_store import RedisStore
 from recovery.adapters.ssh import SshAccess, SshPool
 from recovery.adapters.world import ClusterWorld
+from recovery.errors import SettingsProblem, Unverified
 from recovery.membership import NOBODY, Membership
 from recovery.model import ClusterName, RunId
 from recovery.ports import World
 from recovery.service import RecoveryService
+from recovery.signing import SigningKey
 
 # Letters and digits that nobody mistakes for each other when a run's name is read over the telephone.
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
@@ -119,14 +121,37 @@ async def open_core(settings: Settings, *, kind: str) -> AsyncIterator[Core]:
 async def open_store(settings: Settings) -> AsyncIterator[RedisStore]:
     """The store of the settings; raises SettingsProblem or StoreUnavailable."""
     redis = settings.redis
+    key = signing_key(settings)
     async with AsyncExitStack() as stack:
         if isinstance(redis, PrivateRedis):
             client = client_at(await stack.enter_async_context(private_redis(redis.state_folder)))
         else:
             client = _redis_client(redis)
-        store = RedisStore(client)
+        store = RedisStore(client, key=key)
         stack.push_async_callback(store.aclose)
         yield store
+
+
+def signing_key(settings: Settings) -> SigningKey:
+    """What signs journals and memos; raises SettingsProblem where it would come from a key that cannot be read."""
+    if settings.signing_key is not None:
+        return SigningKey(settings.signing_key.reveal().encode())
+    path = settings.ssh.key_file
+    try:
+        # Its text as it is: every process of the bot has the same file.
+        secret = path.read_bytes().strip()
+    except OSError as error:
+        raise _no_key(settings, f"cannot be read ({error.strerror})") from None
+    if not secret:
+        raise _no_key(settings, "is empty")
+    return SigningKey(secret)
+
+
+def _no_key(settings: Settings, why: str) -> SettingsProblem:
+    return SettingsProblem(
+        f"ssh.key_file {settings.ssh.key_file} {why}: it is the way to the servers, and signs what is kept in Redis."
+        " Nothing was started. Put the file there for the bot's user, mode 0600, or correct its path in the settings."
+    )
 
 
 def _redis_client(redis: RedisServer | SentinelRedis) -> RedisClient:
@@ -213,7 +238,13 @@ def _clients(settings: Settings, cluster: ClusterSettings, store: RedisStore | N
     environ = {name: value for name, value in os.environ.items() if value.strip() not in known}
 
     async def recall() -> Membership:
-        return membership.decode(await store.recall(cluster.name, membership.MEMO)) if store else NOBODY
+        if store is None:
+            return NOBODY
+        try:
+            return membership.decode(await store.recall(cluster.name, membership.MEMO))
+        except Unverified:
+            # Said by `status`; a member that somebody else wrote there is nobody's way to a host.
+            return NOBODY
 
     inventory = None
     if named is not None:
@@ -266,6 +297,8 @@ def secrets_of(settings: Settings) -> tuple[str, ...]:
             pass
         case _:
             assert_never(settings.redis)
+    if settings.signing_key is not None:
+        known.append(settings.signing_key)
     for cluster in settings.clusters:
         known += [token for token in (cluster.management_token, cluster.agent_recovery_token) if token]
     return tuple(secret.reveal() for secret in known)

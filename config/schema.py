@@ -23,6 +23,8 @@ from config.values import HostMode, Secret
 from recovery.inventory.address import address_problem
 from recovery.policy import GateMode
 
+LEAST_KEY_CHARACTERS = 32
+
 
 @dataclass
 class Sources:
@@ -86,6 +88,14 @@ def _beginning(prefix: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _long_enough(secret: Secret) -> Secret:
+    if len(secret.reveal()) < LEAST_KEY_CHARACTERS:
+        raise ValueError(
+            f"has fewer than {LEAST_KEY_CHARACTERS} characters; make one with `openssl rand -hex 32`"
+        )
+    return secret
+
+
 def _redis_url(secret: Secret) -> Secret:
     try:
         parts = urlsplit(secret.reveal())
@@ -143,6 +153,7 @@ _IsSecret = BeforeValidator(_read_secret)
 Token = Annotated[Secret, _IsSecret]
 BotToken = Annotated[Secret, _IsSecret, _beginning("xoxb-")]
 AppToken = Annotated[Secret, _IsSecret, _beginning("xapp-")]
+SigningSecret = Annotated[Secret, _IsSecret, AfterValidator(_long_enough)]
 RedisUrl = Annotated[Secret, _IsSecret, AfterValidator(_redis_url)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 Name = Annotated[
@@ -246,6 +257,10 @@ class RedisSection(Section):
     password: Token | None = Field(default=None, description="password_file or password_env")
     sentinel: SentinelSection | None = Field(
         default=None, description="addresses and master of the Sentinels, instead of url"
+    )
+    signing_key: SigningSecret | None = Field(
+        default=None,
+        description="signing_key_file or signing_key_env, or leave it out: then the SSH key signs",
     )
     tls_ca_file: AbsolutePath | None = Field(
         default=None, description="the path of the CA certificate, for rediss://"

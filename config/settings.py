@@ -177,6 +177,7 @@ def _values(parsed: Mapping[str, Any], *, source: Path, sources: Sources) -> Set
         source=source,
         slack=_slack(parsed.get("slack")),
         redis=_redis(parsed["redis"]),
+        signing_key=parsed["redis"].signing_key,
         ssh=SshSettings(
             user=ssh.user,
             key_file=ssh.key_file,

@@ -189,6 +189,8 @@ class Settings:
     """None where the caller did not ask for it: a terminal has to work while Slack's tokens do not."""
     redis: RedisServer | SentinelRedis | PrivateRedis
     ssh: SshSettings
+    signing_key: Secret | None = None
+    """Signs what is kept in Redis; None: a key made from the SSH key does."""
     people: tuple[PersonSettings, ...]
     approvals: ApprovalSettings
     clusters: tuple[ClusterSettings, ...]

@@ -24,7 +24,6 @@ from recovery.errors import (
     LeaseLost,
     OutOfDate,
     RecoveryError,
-    StoreForgot,
     StoreUnavailable,
 )
 from recovery.forgotten import forgotten
@@ -573,14 +572,7 @@ class Driver:
             await self._notifier.show(self._cluster, self._run, self._state, new)
 
     async def _read_on(self) -> tuple[Event, ...]:
-        events = await self._store.events(self._cluster, self._run)
-        if len(events) < self._state.length:
-            raise StoreForgot(
-                f"Redis knows {len(events)} of the {self._state.length} events of run {self._run}: it has lost"
-                " what it had acknowledged (a failover, a restored dump, an emptied store). This driver has"
-                " stopped; the next one compares the journal with the hosts. Ask for the status."
-            )
-        new = events[self._state.length :]
+        new = await self._store.events(self._cluster, self._run, after=self._state.length)
         for event in new:
             self._state = apply(self._state, event)
         return new

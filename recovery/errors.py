@@ -5,9 +5,11 @@ RecoveryError                    every fault of ours that a person may read
 ├── StoreUnavailable             Redis does not answer, or refuses us
 ├── LeaseLost                    somebody else drives this run now; stop at once
 ├── OutOfDate                    the journal grew since it was read; read it again
-├── StoreForgot                  the journal is shorter than it was: Redis lost what it had acknowledged
+├── StoreForgot                  the journal is not the one that was read: Redis lost what it had acknowledged
 ├── IllegalEvent                 an event that the run's history does not allow
 ├── UnknownKind                  stored data of a kind this version does not know
+├── Unverified                   stored data that was not signed with our key, or not for where it stands
+├── JournalUnreadable            a run whose journal holds something that cannot be read; only unlock is left
 ├── HostUnreachable              no SSH session to a host (network, key, host key, name)
 ├── HostRefused                  host.sh said no: precondition, epoch, lock, space, sudo
 │   └── HostBusy                 another call is at work on that host; it can be asked again
@@ -47,6 +49,24 @@ class OutOfDate(RecoveryError):
 class StoreForgot(RecoveryError):
     """The store lost what it had acknowledged (a failover, an old dump, an emptied store); stop at once."""
 
+    @classmethod
+    def shorter(cls, run: str, *, knows: int, read: int) -> StoreForgot:
+        """Events that were read are gone."""
+        return cls(
+            f"Redis knows {knows} of the {read} events of run {run}: it has lost"
+            " what it had acknowledged (a failover, a restored dump, an emptied store). This driver has"
+            " stopped; the next one compares the journal with the hosts. Ask for the status."
+        )
+
+    @classmethod
+    def other(cls, run: str, *, line: int) -> StoreForgot:
+        """An event that was read is another one now."""
+        return cls(
+            f"Event {line} of run {run} is not the one that was read: Redis has lost what it had acknowledged"
+            " (a failover, a restored dump), or somebody wrote to it. This driver has stopped; the next one"
+            " compares the journal with the hosts. Ask for the status."
+        )
+
 
 class IllegalEvent(RecoveryError):
     """An event that the history of a run does not allow; it was not recorded."""
@@ -54,6 +74,14 @@ class IllegalEvent(RecoveryError):
 
 class UnknownKind(RecoveryError):
     """Stored data was written by another version; refusing beats guessing."""
+
+
+class Unverified(RecoveryError):
+    """Stored data does not carry our signature for the place where it stands; the text says why."""
+
+
+class JournalUnreadable(RecoveryError):
+    """A run whose journal cannot be read whole: it is neither driven nor decided on."""
 
 
 class HostUnreachable(RecoveryError):

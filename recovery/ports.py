@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
+from recovery.codec import Journal
 from recovery.journal import Event, RunState, Unlocked
 from recovery.model import ClusterName, ClusterObservation, Fact, HostTrace, Member, RunId, ServerName
 from recovery.plan import Action, Check, StepId
@@ -90,7 +91,11 @@ class LeaseHeld(msgspec.Struct, frozen=True):
 
 
 class RunStore(Protocol):
-    """Lock, lease and journal. Every method raises StoreUnavailable when the store does not answer."""
+    """Lock, lease and journal. Every method raises StoreUnavailable when the store does not answer.
+
+    What the journal tells is signed with a key that is not in the store (:mod:`recovery.signing`); whoever
+    writes, reads or decides on a run whose journal does not verify gets JournalUnreadable.
+    """
 
     async def propose(self, cluster: ClusterName, run: RunId, event: Event) -> RunId:
         """Take the cluster's lock for ``run`` and write its first event, in one act.
@@ -100,11 +105,18 @@ class RunStore(Protocol):
         ...
 
     async def active(self, cluster: ClusterName) -> RunId | None:
-        """The run that holds the cluster's lock."""
+        """The run that holds the cluster's lock; the lock itself is not signed."""
         ...
 
-    async def events(self, cluster: ClusterName, run: RunId) -> tuple[Event, ...]:
-        """The run's journal; empty if there is no such run."""
+    async def events(self, cluster: ClusterName, run: RunId, *, after: int = 0) -> tuple[Event, ...]:
+        """The run's journal behind its first ``after`` events; empty if there is no such run.
+
+        Raises JournalUnreadable, and StoreForgot where the first ``after`` are not those that were read.
+        """
+        ...
+
+    async def journal(self, cluster: ClusterName, run: RunId) -> Journal:
+        """The run's journal as far as it can be read, and why no further."""
         ...
 
     async def runs(self, cluster: ClusterName, *, limit: int = 20) -> tuple[RunId, ...]:
@@ -142,7 +154,8 @@ class RunStore(Protocol):
     ) -> None:
         """End the run as it stands: record it, free the lock and take the lease away, in one act.
 
-        Raises OutOfDate. Whoever drove it learns by LeaseLost.
+        Raises OutOfDate. Whoever drove it learns by LeaseLost. Works whatever the journal holds: nothing of it
+        is changed, the record comes behind it.
         """
         ...
 
@@ -159,7 +172,7 @@ class RunStore(Protocol):
         ...
 
     async def recall(self, cluster: ClusterName, name: str) -> str | None:
-        """Give it back."""
+        """Give it back; raises Unverified where it was not kept by the bot."""
         ...
 
     async def once(self, key: str, *, ttl_s: float) -> bool:

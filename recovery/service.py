@@ -13,7 +13,7 @@ import msgspec
 
 from recovery import membership, policy
 from recovery.diagnosis import Degraded, Diagnosis, Healthy, Holder, diagnose, held_down
-from recovery.errors import OutOfDate, RecoveryError
+from recovery.errors import OutOfDate, RecoveryError, Unverified
 from recovery.forgotten import Leftover, leftovers, runs_seen, told
 from recovery.journal import (
     AbortChosen,
@@ -74,6 +74,8 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     left: tuple[Leftover, ...] = ()
     """What runs that the store does not know have left on the hosts."""
     store_epoch: int = 0
+    memory_problem: str = ""
+    """Set when what Redis remembers of the members is not what the bot kept: it is not used."""
     store_problem: str = ""
     """Set when Redis did not answer: the status is true all the same, runs cannot be shown."""
 
@@ -190,10 +192,12 @@ class RecoveryService:
         diagnosis = diagnose(observation, lost, holders=holders)
         active: RunView | None = None
         left: tuple[Leftover, ...] = ()
-        store_epoch, store_problem = 0, ""
+        store_epoch, store_problem, memory_problem = 0, "", ""
         try:
             active = await self.active(cluster)
-            await self._remember_members(observation, led=isinstance(diagnosis, Healthy | Degraded))
+            memory_problem = await self._remember_members(
+                observation, led=isinstance(diagnosis, Healthy | Degraded)
+            )
             store_epoch = await self._store.epoch(cluster)
             left = await self._left(observation, active, store_epoch=store_epoch)
         except RecoveryError as error:
@@ -207,6 +211,7 @@ class RecoveryService:
             held=holders,
             left=left,
             store_epoch=store_epoch,
+            memory_problem=memory_problem,
             store_problem=store_problem,
         )
 
@@ -228,12 +233,18 @@ class RecoveryService:
             )
         return tuple(found)
 
-    async def _remember_members(self, observation: ClusterObservation, *, led: bool) -> None:
+    async def _remember_members(self, observation: ClusterObservation, *, led: bool) -> str:
+        """Keep who was seen; gives what is wrong with what was kept before."""
         cluster = observation.cluster
-        before = await self._remembered(cluster)
+        problem = ""
+        try:
+            before = await self._remembered(cluster)
+        except Unverified as unverified:
+            before, problem = membership.NOBODY, str(unverified)
         now = membership.updated(before, observation, led=led)
         if now != before:
             await self._store.remember(cluster, membership.MEMO, membership.encode(now))
+        return problem
 
     async def _remembered(self, cluster: ClusterName) -> Membership:
         return membership.decode(await self._store.recall(cluster, membership.MEMO))
@@ -241,7 +252,7 @@ class RecoveryService:
     async def members(self, cluster: ClusterName) -> MembersReport:
         """Give the members as the server that answers first lists them, else the last known ones.
 
-        Raises StoreUnavailable where nobody answers and the last known ones cannot be read either.
+        Raises StoreUnavailable or Unverified where nobody answers and the last known ones cannot be read either.
         """
         told = await self._worlds[cluster].members()
         if told is not None:
@@ -524,6 +535,10 @@ class RecoveryService:
         raise UnknownRun(f"There is no run {run}. Nothing was done. `runs` lists them.")
 
 
+def _memory(problem: str) -> str:
+    return f"{problem} Client agents that only gossip had told of may be missing."
+
+
 def _warned(planned: Planned) -> Proposal:
     """Add what only the store tells: where the hosts have seen a newer driver, a person must know.
 
@@ -536,7 +551,8 @@ def _warned(planned: Planned) -> Proposal:
         for s in report.observation.servers
         if s.host is not None and s.host.epoch > report.store_epoch
     }
-    warnings = list(told(report.left))
+    warnings = [_memory(report.memory_problem)] if report.memory_problem else []
+    warnings += told(report.left)
     if seen:
         warnings.insert(
             0,

@@ -6,10 +6,17 @@ when a connection breaks before the answer came; for that case each script
 recognises its own earlier success (the same last line, the same nonce) and
 answers as it did before.
 
+A new line is signed together with the MAC of the line before it; the scripts
+compare that MAC with the one of the last line (its characters 4 to 67, see
+recovery.signing), so that a line never comes behind another history.
+
 What a script answers first is a word: ``ok``, or why nothing was written.
 """
 
 from __future__ import annotations
+
+NO_TEXT = "\0no text"
+"""Stands for what a lock holds that is no string at all."""
 
 # KEYS active, run, runs. ARGV run id, event, time of the proposal in seconds.
 PROPOSE = """
@@ -51,7 +58,8 @@ if held[1] == ARGV[1] and held[2] == ARGV[2] then redis.call('DEL', KEYS[1]) end
 return {'ok'}
 """
 
-# KEYS run, active, lease. ARGV run id, event, expected length, whether the event ends the run, owner, epoch.
+# KEYS run, active, lease. ARGV run id, event, expected length, whether the event ends the run, owner, epoch,
+# MAC of the line before.
 APPEND = """
 local held = redis.call('HMGET', KEYS[3], 'owner', 'epoch', 'ttl_ms')
 if held[1] ~= ARGV[5] or held[2] ~= ARGV[6] then return {'lost', held[1] or '', held[2] or ''} end
@@ -60,31 +68,38 @@ local expected = tonumber(ARGV[3])
 if length == expected + 1 and redis.call('LINDEX', KEYS[1], -1) == ARGV[2] then return {'ok'} end
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return {'ended'} end
 if length ~= expected then return {'length', tostring(length)} end
+if string.sub(redis.call('LINDEX', KEYS[1], -1) or '', 4, 67) ~= ARGV[7] then return {'other'} end
 redis.call('RPUSH', KEYS[1], ARGV[2])
 redis.call('PEXPIRE', KEYS[3], held[3])
 if ARGV[4] == '1' then redis.call('DEL', KEYS[2]) end
 return {'ok'}
 """
 
-# KEYS run, active. ARGV run id, event, expected length.
+# KEYS run, active. ARGV run id, event, expected length, MAC of the line before.
 DECIDE = """
 local length = redis.call('LLEN', KEYS[1])
 local expected = tonumber(ARGV[3])
 if length == expected + 1 and redis.call('LINDEX', KEYS[1], -1) == ARGV[2] then return {'ok'} end
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return {'ended'} end
 if length ~= expected then return {'length', tostring(length)} end
+if string.sub(redis.call('LINDEX', KEYS[1], -1) or '', 4, 67) ~= ARGV[4] then return {'other'} end
 redis.call('RPUSH', KEYS[1], ARGV[2])
 return {'ok'}
 """
 
-# KEYS run, active, lease. ARGV run id, event, expected length.
+# KEYS run, active, lease. ARGV what the lock holds, event, expected length, NO_TEXT. Whatever the three hold: the
+# lock can always be taken away.
 UNLOCK = """
-local length = redis.call('LLEN', KEYS[1])
+local active = redis.pcall('GET', KEYS[2])
+if type(active) == 'table' then active = ARGV[4] end
+local length = redis.pcall('LLEN', KEYS[1])
+local no_list = type(length) == 'table'
+if no_list then length = 0 end
 local expected = tonumber(ARGV[3])
-if length == expected + 1 and redis.call('LINDEX', KEYS[1], -1) == ARGV[2] then return {'ok'} end
-if redis.call('GET', KEYS[2]) ~= ARGV[1] then return {'ended'} end
+if not no_list and length == expected + 1 and redis.call('LINDEX', KEYS[1], -1) == ARGV[2] then return {'ok'} end
+if active ~= ARGV[1] then return {'ended'} end
 if length ~= expected then return {'length', tostring(length)} end
-redis.call('RPUSH', KEYS[1], ARGV[2])
+if length > 0 then redis.call('RPUSH', KEYS[1], ARGV[2]) end
 redis.call('DEL', KEYS[2], KEYS[3])
 return {'ok'}
 """

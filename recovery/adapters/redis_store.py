@@ -6,33 +6,41 @@ lie on one node, so that one script may touch them together):
     consul-recovery:{prod}:active     string, the run that holds the cluster's lock
     consul-recovery:{prod}:lease      hash owner, epoch, ttl_ms, nonce; expires
     consul-recovery:{prod}:epoch      string, the highest epoch ever given; never expires
-    consul-recovery:{prod}:run:ID     list, the journal, one JSON event a line; never expires
+    consul-recovery:{prod}:run:ID     list, the journal, one signed JSON event a line; never expires
     consul-recovery:{prod}:runs       sorted set of run ids by the time of their proposal
-    consul-recovery:{prod}:memo:NAME  string
+    consul-recovery:{prod}:memo:NAME  string, signed
     consul-recovery:once:KEY          string; expires
 
 Whatever redis raises leaves this module as
 :class:`recovery.errors.StoreUnavailable`, in one sentence without the password.
 A write whose answer was lost is in doubt; it is sent again, and the script
 knows by the journal's length and last line whether it was written.
+
+Redis is not trusted with what counts: journals and memos are signed with a key
+that is not in it (:mod:`recovery.signing`). Lock, lease and epoch are not; who
+forges those can hinder a run, and no more.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import re
 import secrets
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
 from redis import exceptions
 
 from recovery.adapters import durability, redis_scripts
-from recovery.adapters.redis_client import RedisClient, Tls, client_at, explain
-from recovery.codec import decode_event, encode_event
-from recovery.errors import IllegalEvent, LeaseLost, OutOfDate, StoreUnavailable
+from recovery.adapters.redis_client import RedisClient, explain
+from recovery.codec import Fault, Journal, read_lines, unreadable, write_line
+from recovery.errors import IllegalEvent, LeaseLost, OutOfDate, StoreForgot, StoreUnavailable, Unverified
 from recovery.journal import Ended, Event, Unlocked
 from recovery.model import ClusterName, RunId
 from recovery.ports import Lease, LeaseHeld
+from recovery.signing import SigningKey, mac_of
 
 POLL_S = 0.1
 """How often :meth:`RedisStore.wait` looks. A person's click is noticed this late at most.
@@ -45,20 +53,19 @@ _DEADLINE_S = 6.0
 """For one call with all its tries. The driver renews after a third of a lease's life (recovery.engine,
 LEASE_TTL_S / 3), and has to learn that it cannot before somebody else may take over: 3.3 s + 6 s < 10 s.
 """
-
-
-def connect(
-    url: str, *, username: str | None = None, password: str | None = None, tls: Tls | None = None
-) -> RedisStore:
-    """Make a store for one address; nothing is sent yet. SettingsProblem as of `redis_client.client_at`."""
-    return RedisStore(client_at(url, username=username, password=password, tls=tls))
+_RUNS_KNOWN = 64
+"""Of how many runs the signatures are kept; what was forgotten is read again."""
+_NAME = re.compile(rb"[A-Za-z0-9][A-Za-z0-9@._-]{0,127}")
 
 
 class RedisStore:
-    """The run store. One for a process; safe to use from many tasks."""
+    """The run store. Safe to use from many tasks; whoever drives runs has one of their own."""
 
-    def __init__(self, way: RedisClient) -> None:
+    def __init__(self, way: RedisClient, *, key: SigningKey) -> None:
         self._way = way
+        self._key = key
+        self._macs: OrderedDict[tuple[ClusterName, RunId], tuple[str, ...]] = OrderedDict()
+        """The signatures of the events of each run as they were last read or written here."""
         client = self._client = way.redis
         self._propose = client.register_script(redis_scripts.PROPOSE)
         self._take_lease = client.register_script(redis_scripts.TAKE_LEASE)
@@ -75,10 +82,11 @@ class RedisStore:
 
     async def propose(self, cluster: ClusterName, run: RunId, event: Event) -> RunId:
         """Take the lock and write the first event, or give the run that has the lock."""
+        line = write_line(self._key, cluster, run, event, position=0, before="")
         answer = await self._run(
             self._propose,
             keys=[_key(cluster, "active"), _key(cluster, f"run:{run}"), _key(cluster, "runs")],
-            args=[run, encode_event(event), event.at_s],
+            args=[run, line, event.at_s],
             undone="the plan was not proposed",
         )
         if answer[0] == "used":
@@ -86,18 +94,103 @@ class RedisStore:
         return RunId(answer[1])
 
     async def active(self, cluster: ClusterName) -> RunId | None:
-        """Give the run that holds the cluster's lock."""
-        run = await self._ask(
-            lambda: self._client.get(_key(cluster, "active")), undone="the run was not looked up"
-        )
-        return None if run is None else RunId(run.decode())
+        """Give the run that holds the cluster's lock; what is no run's name is given as ``unknown-…``."""
+        held = await self._lock(cluster)
+        return None if held is None else RunId(_name_of(held))
 
-    async def events(self, cluster: ClusterName, run: RunId) -> tuple[Event, ...]:
-        """Give the journal; empty if there is no such run. UnknownKind if another version wrote it."""
-        lines = await self._ask(
-            lambda: self._client.lrange(_key(cluster, f"run:{run}"), 0, -1), undone="the journal was not read"
+    async def _lock(self, cluster: ClusterName) -> bytes | None:
+        """What the lock holds; NO_TEXT where it is no string."""
+
+        async def get() -> Any:
+            return await self._client.get(_key(cluster, "active"))
+
+        held: bytes | None = await self._ask(
+            lambda: _unless_wrong_type(get, redis_scripts.NO_TEXT.encode()),
+            undone="the run was not looked up",
         )
-        return tuple(decode_event(line) for line in lines)
+        return held
+
+    async def events(self, cluster: ClusterName, run: RunId, *, after: int = 0) -> tuple[Event, ...]:
+        """Give the journal behind its first ``after`` events, which are those that were read here before."""
+        known = self._macs.get((cluster, run), ())
+        if not 0 < after <= len(known):
+            journal = await self.journal(cluster, run)
+            if journal.fault is not None:
+                raise unreadable(cluster, run, journal.fault)
+            if journal.length < after:
+                raise StoreForgot.shorter(run, knows=journal.length, read=after)
+            return journal.events[after:]
+        lines = await self._lines(cluster, run, first=after - 1)
+        if not lines:
+            length = (await self.journal(cluster, run)).length
+            raise StoreForgot.shorter(run, knows=min(length, after - 1), read=after)
+        before = known[after - 1]
+        if mac_of(lines[0]) != before:
+            raise StoreForgot.other(run, line=after)
+        journal = read_lines(self._key, cluster, run, lines[1:], position=after, before=before)
+        if journal.fault is not None:
+            raise unreadable(cluster, run, journal.fault)
+        self._keep(cluster, run, (*known[:after], *journal.macs))
+        return journal.events
+
+    async def journal(self, cluster: ClusterName, run: RunId) -> Journal:
+        """Give the whole journal as far as it can be read."""
+        return self._read(cluster, run, await self._lines(cluster, run))
+
+    def _read(self, cluster: ClusterName, run: RunId, lines: list[bytes] | None) -> Journal:
+        """Read a whole journal, and keep its signatures where all verify."""
+        if lines is None:
+            return Journal(length=0, fault=Fault(0, "what Redis keeps under its name is no journal"))
+        journal = read_lines(self._key, cluster, run, lines)
+        if journal.fault is None:
+            self._keep(cluster, run, journal.macs)
+        else:
+            # Nothing is written behind it any more, whatever was read before.
+            self._macs.pop((cluster, run), None)
+        return journal
+
+    async def _lines(
+        self,
+        cluster: ClusterName,
+        run: RunId,
+        *,
+        first: int = 0,
+        undone: str = "the journal was not read",
+    ) -> list[bytes] | None:
+        """The raw lines; None where what is there is no list."""
+
+        async def read() -> list[bytes] | None:
+            return cast("list[bytes]", await self._client.lrange(_key(cluster, f"run:{run}"), first, -1))
+
+        lines: list[bytes] | None = await self._ask(lambda: _unless_wrong_type(read, None), undone=undone)
+        return lines
+
+    def _keep(self, cluster: ClusterName, run: RunId, macs: tuple[str, ...]) -> None:
+        self._macs[cluster, run] = macs
+        self._macs.move_to_end((cluster, run))
+        while len(self._macs) > _RUNS_KNOWN:
+            self._macs.popitem(last=False)
+
+    async def _signed(
+        self, cluster: ClusterName, run: RunId, event: Event, *, expected_length: int, undone: str
+    ) -> tuple[bytes, str]:
+        """The line for an event behind those that were read, and the MAC that the last of them has."""
+        known = self._macs.get((cluster, run), ())
+        if len(known) < expected_length:
+            journal = self._read(cluster, run, await self._lines(cluster, run, undone=undone))
+            if journal.fault is not None:
+                raise unreadable(cluster, run, journal.fault)
+            known = self._macs.get((cluster, run), ())
+        # Where there are fewer the script refuses it by the length.
+        before = known[expected_length - 1] if 0 < expected_length <= len(known) else ""
+        line = write_line(self._key, cluster, run, event, position=expected_length, before=before)
+        return line, before
+
+    def _written(self, cluster: ClusterName, run: RunId, line: bytes, *, expected_length: int) -> None:
+        """Remember the signature of what was just written."""
+        known = self._macs.get((cluster, run), ())
+        if len(known) == expected_length:
+            self._keep(cluster, run, (*known, mac_of(line)))
 
     async def runs(self, cluster: ClusterName, *, limit: int = 20) -> tuple[RunId, ...]:
         """Give the newest runs, newest first."""
@@ -105,7 +198,7 @@ class RedisStore:
             lambda: self._client.zrevrange(_key(cluster, "runs"), 0, limit - 1),
             undone="the history was not read",
         )
-        return tuple(RunId(run.decode()) for run in runs)
+        return tuple(RunId(_name_of(run)) for run in runs)
 
     async def take_lease(
         self, cluster: ClusterName, run: RunId, *, owner: str, ttl_s: float, above_epoch: int
@@ -143,6 +236,10 @@ class RedisStore:
 
     async def append(self, lease: Lease, event: Event, *, expected_length: int) -> None:
         """Record what the driver did and extend its lease; Ended frees the cluster's lock in the same act."""
+        undone = f"{type(event).__name__} was not recorded"
+        line, before = await self._signed(
+            lease.cluster, lease.run, event, expected_length=expected_length, undone=undone
+        )
         answer = await self._run(
             self._append,
             keys=[
@@ -152,51 +249,74 @@ class RedisStore:
             ],
             args=[
                 lease.run,
-                encode_event(event),
+                line,
                 expected_length,
                 "1" if isinstance(event, Ended) else "0",
                 lease.owner,
                 lease.epoch,
+                before,
             ],
-            undone=f"{type(event).__name__} was not recorded",
+            undone=undone,
         )
         if answer[0] == "lost":
             raise _lease_lost(lease, answer)
         _check_written(answer, lease.run, expected_length=expected_length)
+        self._written(lease.cluster, lease.run, line, expected_length=expected_length)
 
     async def decide(self, cluster: ClusterName, run: RunId, event: Event, *, expected_length: int) -> None:
         """Record what a person decided; OutOfDate if the journal has grown or the run has ended."""
         if isinstance(event, Ended | Unlocked):
             raise IllegalEvent("The end of a run is recorded by the one who drives it, under its lease.")
+        undone = "the decision was not recorded"
+        line, before = await self._signed(cluster, run, event, expected_length=expected_length, undone=undone)
         answer = await self._run(
             self._decide,
             keys=[_key(cluster, f"run:{run}"), _key(cluster, "active")],
-            args=[run, encode_event(event), expected_length],
-            undone="the decision was not recorded",
+            args=[run, line, expected_length, before],
+            undone=undone,
         )
         _check_written(answer, run, expected_length=expected_length)
+        self._written(cluster, run, line, expected_length=expected_length)
 
     async def driver(self, cluster: ClusterName) -> LeaseHeld | None:
         """Say who has the lease."""
-        held = await self._ask(
-            lambda: self._client.hmget(_key(cluster, "lease"), ["owner", "epoch"]),
-            undone="the driver was not looked up",
+
+        async def get() -> list[bytes | None]:
+            return cast(
+                "list[bytes | None]", await self._client.hmget(_key(cluster, "lease"), ["owner", "epoch"])
+            )
+
+        # What is no lease at all is held by nobody; an unlock takes it away.
+        owner, epoch = await self._ask(
+            lambda: _unless_wrong_type(get, [None, None]), undone="the driver was not looked up"
         )
-        if held[0] is None or held[1] is None:
+        if owner is None or epoch is None:
             return None
-        return LeaseHeld(owner=held[0].decode(), epoch=int(held[1]))
+        return LeaseHeld(owner=_name_of(owner), epoch=int(epoch) if epoch.isdigit() else 0)
 
     async def unlock(
         self, cluster: ClusterName, run: RunId, event: Unlocked, *, expected_length: int
     ) -> None:
         """End the run as it stands; OutOfDate if the journal has grown or the run has ended."""
+        undone = "the lock was not taken away"
+        held = await self._lock(cluster)
+        lines = await self._lines(cluster, run, undone=undone) or []
+        # Behind whatever the last line holds: it ends a run that cannot be read, too.
+        before = mac_of(lines[expected_length - 1]) if 0 < expected_length <= len(lines) else ""
+        line = write_line(self._key, cluster, run, event, position=expected_length, before=before)
         answer = await self._run(
             self._unlock,
             keys=[_key(cluster, f"run:{run}"), _key(cluster, "active"), _key(cluster, "lease")],
-            args=[run, encode_event(event), expected_length],
-            undone="the lock was not taken away",
+            args=[
+                held if held is not None and _name_of(held) == run else run,
+                line,
+                expected_length,
+                redis_scripts.NO_TEXT,
+            ],
+            undone=undone,
         )
         _check_written(answer, run, expected_length=expected_length)
+        self._written(cluster, run, line, expected_length=expected_length)
 
     async def wait(self, cluster: ClusterName, run: RunId, *, length: int, timeout_s: float) -> None:
         """Return when the journal is longer than ``length``, or after the timeout."""
@@ -213,8 +333,9 @@ class RedisStore:
 
     async def remember(self, cluster: ClusterName, name: str, value: str) -> None:
         """Keep a small value beside the cluster."""
+        signed = self._key.sign_value(cluster, name, value)
         await self._ask(
-            lambda: self._client.set(_key(cluster, f"memo:{name}"), value), undone=f"{name} was not kept"
+            lambda: self._client.set(_key(cluster, f"memo:{name}"), signed), undone=f"{name} was not kept"
         )
 
     async def epoch(self, cluster: ClusterName) -> int:
@@ -222,14 +343,24 @@ class RedisStore:
         value = await self._ask(
             lambda: self._client.get(_key(cluster, "epoch")), undone="the epoch was not read"
         )
+        if value is not None and not value.isdigit():
+            raise StoreUnavailable(
+                f"{self._way.name} holds an epoch for {cluster} that is no number; the epoch was not read. Somebody"
+                f" else writes there. Delete {_key(cluster, 'epoch')}: the hosts know the highest one, too."
+            )
         return 0 if value is None else int(value)
 
     async def recall(self, cluster: ClusterName, name: str) -> str | None:
         """Give a kept value back."""
-        value = await self._ask(
-            lambda: self._client.get(_key(cluster, f"memo:{name}")), undone=f"{name} was not read"
-        )
-        return None if value is None else str(value, "utf-8")
+
+        async def get() -> bytes | None:
+            return cast("bytes | None", await self._client.get(_key(cluster, f"memo:{name}")))
+
+        value = await self._ask(lambda: _unless_wrong_type(get, b""), undone=f"{name} was not read")
+        try:
+            return None if value is None else self._key.verify_value(cluster, name, value)
+        except Unverified as problem:
+            raise Unverified(f"What Redis keeps as {name} of {cluster} {problem}. It was not used.") from None
 
     async def once(self, key: str, *, ttl_s: float) -> bool:
         """Say whether the key is new within ``ttl_s``."""
@@ -286,6 +417,23 @@ def _key(cluster: ClusterName, rest: str) -> str:
     return f"consul-recovery:{{{cluster}}}:{rest}"
 
 
+async def _unless_wrong_type(call: Callable[[], Awaitable[Any]], instead: Any) -> Any:
+    """What a key holds, or ``instead`` where somebody made it hold another kind of value."""
+    try:
+        return await call()
+    except exceptions.ResponseError as error:
+        if str(error).startswith("WRONGTYPE"):
+            return instead
+        raise
+
+
+def _name_of(raw: bytes) -> str:
+    """A run's or a process's name; what can be none (somebody else wrote it) gets one that a person can type."""
+    if _NAME.fullmatch(raw):
+        return raw.decode()
+    return f"unknown-{hashlib.sha256(raw).hexdigest()[:8]}"
+
+
 def _ms(seconds: float) -> int:
     return max(1, round(seconds * 1000))
 
@@ -302,6 +450,10 @@ def _check_written(answer: Sequence[str], run: RunId, *, expected_length: int) -
     if answer[0] == "ended":
         raise OutOfDate(
             f"Run {run} has ended, or there is no such run. Nothing was recorded; ask for the status."
+        )
+    if answer[0] == "other":
+        raise OutOfDate(
+            f"The journal of run {run} is no longer the one that was read. Nothing was recorded; look at it again."
         )
     if answer[0] == "length":
         raise OutOfDate(

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from recovery.adapters.redis_store import RedisStore, connect
-from tests.contract.redis_server import DURABLE, running_redis
+from recovery.adapters.redis_store import RedisStore
+from tests.contract.redis_server import DURABLE, connect, running_redis
 from tests.fakes.memory_store import MemoryStore
 
 Store = MemoryStore | RedisStore

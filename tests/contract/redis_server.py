@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lab.root import ensure_root
+from recovery.adapters.redis_client import client_at
+from recovery.adapters.redis_store import RedisStore
+from recovery.signing import SigningKey
 
 # Bind mounts live in the new mount namespace only, and the network namespace has no way out.
 _INSIDE = """set -eu
@@ -19,6 +22,15 @@ exec chroot "$root" redis-server --port 0 --unixsocket /mnt/redis.sock --dir /mn
 """
 
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always", "--save", "", "--maxmemory-policy", "noeviction")
+
+KEY = SigningKey(b"the key of the contract tests")
+
+
+def connect(
+    url: str, *, username: str | None = None, password: str | None = None, key: SigningKey = KEY
+) -> RedisStore:
+    """A store for one address; nothing is sent yet."""
+    return RedisStore(client_at(url, username=username, password=password), key=key)
 
 
 @contextmanager

@@ -12,13 +12,14 @@ from redis import exceptions
 from lab.root import ensure_root
 from recovery.adapters.private_redis import private_redis
 from recovery.adapters.redis_client import RIGHTS
-from recovery.adapters.redis_store import _DEADLINE_S, RedisStore, connect
+from recovery.adapters.redis_store import _DEADLINE_S, RedisStore
 from recovery.engine import LEASE_TTL_S
-from recovery.errors import SettingsProblem, StoreUnavailable, UnknownKind
+from recovery.errors import JournalUnreadable, SettingsProblem, StoreUnavailable, Unverified
 from recovery.model import ClusterName, RunId
 from recovery.ports import Lease
-from tests.contract.redis_server import DURABLE, running_redis
-from tests.contract.runs import ABORTED, ENDED, proposed
+from recovery.signing import SigningKey
+from tests.contract.redis_server import DURABLE, connect, running_redis
+from tests.contract.runs import ABORTED, ENDED, UNLOCKED, proposed
 
 PROD = ClusterName("prod")
 R1 = RunId("r1")
@@ -188,13 +189,64 @@ async def test_only_the_lease_expires(redis_socket: Path) -> None:
     await store.aclose()
 
 
-async def test_a_journal_of_another_version_is_refused(redis_socket: Path) -> None:
-    """A line that this version does not know is not guessed at."""
+async def test_a_lock_a_lease_or_a_journal_of_another_type_can_be_unlocked(redis_socket: Path) -> None:
+    """Whatever somebody made of the keys: the lock is seen, and taken away; what was the journal stays."""
     store = connect(f"unix://{redis_socket}")
-    await store._client.rpush("consul-recovery:{future}:run:r1", b'{"v": 99, "event": {"type": "Flown"}}')
-    with pytest.raises(UnknownKind, match="another version"):
-        await store.events(ClusterName("future"), R1)
+    cluster = ClusterName("types")
+    for key in ("active", "lease"):
+        await store._client.rpush(f"consul-recovery:{{types}}:{key}", "x")
+    run = await store.active(cluster)
+    assert run is not None
+    assert await store.driver(cluster) is None
+    await store._client.set(f"consul-recovery:{{types}}:run:{run}", "x")
+    assert (await store.journal(cluster, run)).fault is not None
+    await store.unlock(cluster, run, UNLOCKED, expected_length=0)
+    assert await store.active(cluster) is None
+    assert await store._client.get(f"consul-recovery:{{types}}:run:{run}") == b"x"
+    assert await store.propose(cluster, R1, proposed(cluster)) == R1
     await store.aclose()
+
+
+@pytest.mark.parametrize("held", [b"", b"r1\n", b"\xff\xfe", b"r" * 5000, b"<!channel>"])
+async def test_a_lock_that_names_no_run_can_be_unlocked(redis_socket: Path, held: bytes) -> None:
+    """What is no name of a run gets one that a person can type."""
+    store = connect(f"unix://{redis_socket}")
+    cluster = ClusterName("garbage")
+    await store._client.set("consul-recovery:{garbage}:active", held)
+    run = await store.active(cluster)
+    assert run is not None
+    assert run.startswith("unknown-")
+    await store.unlock(cluster, run, UNLOCKED, expected_length=0)
+    assert await store.active(cluster) is None
+    await store.aclose()
+
+
+async def test_an_epoch_that_is_no_number_is_said(redis_socket: Path) -> None:
+    """A fault of the store is told in one sentence, also where somebody wrote nonsense into it."""
+    store = connect(f"unix://{redis_socket}")
+    await store._client.set("consul-recovery:{noepoch}:epoch", "many")
+    with pytest.raises(StoreUnavailable, match="no number"):
+        await store.epoch(ClusterName("noepoch"))
+    await store.aclose()
+
+
+async def test_the_key_and_nothing_of_it_is_in_redis(redis_socket: Path) -> None:
+    """Another key verifies nothing, and shows in no message."""
+    secret = "0123456789abcdef" * 4
+    store = connect(f"unix://{redis_socket}", key=SigningKey(secret.encode()))
+    other = connect(f"unix://{redis_socket}")
+    cluster = ClusterName("keys")
+    await store.propose(cluster, R1, proposed(cluster))
+    await store.remember(cluster, "members", "[]")
+    assert len(await store.events(cluster, R1)) == 1
+    with pytest.raises(JournalUnreadable, match=r"line 1 .* signed with another key") as caught:
+        await other.events(cluster, R1)
+    with pytest.raises(Unverified):
+        await other.recall(cluster, "members")
+    [kept] = await store._client.lrange("consul-recovery:{keys}:run:r1", 0, -1)
+    assert secret not in _text(kept) + str(caught.value) + repr(store._key)
+    for each in (store, other):
+        await each.aclose()
 
 
 async def test_a_durable_redis_has_no_warnings(redis_socket: Path) -> None:

@@ -2,7 +2,8 @@
 
 It passes the same contract tests as the one in Redis. Beyond those it folds
 every journal, so that a caller which records an impossible history fails at
-once, and it keeps encoded lines, so that everything goes through the codec.
+once, and it keeps signed lines, so that everything goes through the codec.
+``rewrite`` and ``forge_*`` are what somebody does who may write to Redis.
 """
 
 import asyncio
@@ -12,11 +13,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from recovery.codec import decode_event, encode_event
-from recovery.errors import IllegalEvent, LeaseLost, OutOfDate, StoreUnavailable
-from recovery.journal import Ended, Event, RunState, Unlocked, apply, start
+from recovery.codec import Fault, Journal, read_lines, unreadable, write_line
+from recovery.errors import IllegalEvent, LeaseLost, OutOfDate, StoreForgot, StoreUnavailable, Unverified
+from recovery.journal import Ended, Event, RunState, Unlocked, apply, fold, start
 from recovery.model import ClusterName, RunId
 from recovery.ports import Lease, LeaseHeld
+from recovery.signing import SigningKey, mac_of
+
+KEY = SigningKey(b"the key of the store in memory")
 
 
 @dataclass
@@ -26,6 +30,9 @@ class _Journal:
     """The lines, decoded: a journal is asked for many times."""
     state: RunState
     proposed_s: float
+    fault: Fault | None = None
+    """Why it cannot be read to its end, after somebody rewrote it."""
+    unlocked: Unlocked | None = None
 
 
 @dataclass
@@ -36,7 +43,7 @@ class _Cluster:
     ttl_s: float = 0.0
     expires_s: float = 0.0
     journals: dict[RunId, _Journal] = field(default_factory=dict)
-    memos: dict[str, str] = field(default_factory=dict)
+    memos: dict[str, bytes] = field(default_factory=dict)
 
 
 class MemoryStore:
@@ -69,8 +76,8 @@ class MemoryStore:
             return kept.active
         if run in kept.journals:
             raise IllegalEvent(f"there was a run {run} before")
-        line = encode_event(event)
-        kept.journals[run] = _Journal([line], [decode_event(line)], start(event), event.at_s)
+        line = write_line(KEY, cluster, run, event, position=0, before="")
+        kept.journals[run] = _Journal([line], [event], start(event), event.at_s)
         kept.active = run
         await self._tell()
         return run
@@ -78,9 +85,52 @@ class MemoryStore:
     async def active(self, cluster: ClusterName) -> RunId | None:
         return self._cluster(cluster).active
 
-    async def events(self, cluster: ClusterName, run: RunId) -> tuple[Event, ...]:
+    async def events(self, cluster: ClusterName, run: RunId, *, after: int = 0) -> tuple[Event, ...]:
         journal = self._cluster(cluster).journals.get(run)
-        return () if journal is None else tuple(journal.read)
+        length = 0 if journal is None else len(journal.lines)
+        if length < after:
+            raise StoreForgot.shorter(run, knows=length, read=after)
+        if journal is None:
+            return ()
+        if journal.fault is not None:
+            raise unreadable(cluster, run, journal.fault)
+        return tuple(journal.read[after:])
+
+    async def journal(self, cluster: ClusterName, run: RunId) -> Journal:
+        journal = self._cluster(cluster).journals.get(run)
+        if journal is None:
+            return Journal(length=0)
+        return Journal(
+            events=tuple(journal.read),
+            length=len(journal.lines),
+            fault=journal.fault,
+            unlocked=journal.unlocked,
+        )
+
+    # --- what somebody does who may write to Redis
+
+    def lines(self, cluster: ClusterName, run: RunId) -> list[bytes]:
+        """The raw lines of a journal."""
+        return list(self._clusters[cluster].journals[run].lines)
+
+    def rewrite(self, cluster: ClusterName, run: RunId, lines: list[bytes]) -> None:
+        """Make a run's journal these lines."""
+        kept = self._clusters.setdefault(cluster, _Cluster())
+        told = read_lines(KEY, cluster, run, lines)
+        known = kept.journals.get(run)
+        state = fold(told.events) if told.events else known.state if known is not None else None
+        assert state is not None, "a run that never was has no state to be shown"
+        kept.journals[run] = _Journal(
+            list(lines), list(told.events), state, state.proposed_s, told.fault, told.unlocked
+        )
+
+    def forge_active(self, cluster: ClusterName, run: RunId | None) -> None:
+        """Make the lock name this run."""
+        self._clusters.setdefault(cluster, _Cluster()).active = run
+
+    def forge_memo(self, cluster: ClusterName, name: str, stored: bytes) -> None:
+        """Make a memo hold this."""
+        self._clusters.setdefault(cluster, _Cluster()).memos[name] = stored
 
     def folded(self, cluster: ClusterName, run: RunId) -> RunState:
         """A run as this store has it, for a test to look at; also while it is down."""
@@ -131,7 +181,7 @@ class MemoryStore:
 
     async def append(self, lease: Lease, event: Event, *, expected_length: int) -> None:
         kept = self._held_by(lease)
-        self._write(kept, lease.run, event, expected_length)
+        self._write(lease.cluster, lease.run, event, expected_length)
         kept.expires_s = self._monotonic_s() + kept.ttl_s
         if isinstance(event, Ended) and kept.active == lease.run:
             kept.active = None
@@ -140,7 +190,7 @@ class MemoryStore:
     async def decide(self, cluster: ClusterName, run: RunId, event: Event, *, expected_length: int) -> None:
         if isinstance(event, Ended | Unlocked):
             raise IllegalEvent("the end of a run is recorded by the one who drives it")
-        self._write(self._cluster(cluster), run, event, expected_length)
+        self._write(cluster, run, event, expected_length)
         await self._tell()
 
     async def driver(self, cluster: ClusterName) -> LeaseHeld | None:
@@ -150,7 +200,7 @@ class MemoryStore:
         self, cluster: ClusterName, run: RunId, event: Unlocked, *, expected_length: int
     ) -> None:
         kept = self._cluster(cluster)
-        self._write(kept, run, event, expected_length)
+        self._write(cluster, run, event, expected_length, whatever=True)
         if kept.active == run:
             kept.active, kept.holder = None, None
         await self._tell()
@@ -167,13 +217,17 @@ class MemoryStore:
             return
 
     async def remember(self, cluster: ClusterName, name: str, value: str) -> None:
-        self._cluster(cluster).memos[name] = value
+        self._cluster(cluster).memos[name] = KEY.sign_value(cluster, name, value).encode()
 
     async def epoch(self, cluster: ClusterName) -> int:
         return self._cluster(cluster).epoch
 
     async def recall(self, cluster: ClusterName, name: str) -> str | None:
-        return self._cluster(cluster).memos.get(name)
+        stored = self._cluster(cluster).memos.get(name)
+        try:
+            return None if stored is None else KEY.verify_value(cluster, name, stored)
+        except Unverified as problem:
+            raise Unverified(f"What Redis keeps as {name} of {cluster} {problem}. It was not used.") from None
 
     async def once(self, key: str, *, ttl_s: float) -> bool:
         self._check_up()
@@ -202,18 +256,31 @@ class MemoryStore:
             raise LeaseLost(f"run {lease.run} is no longer driven by {lease.owner} (epoch {lease.epoch})")
         return kept
 
-    def _write(self, kept: _Cluster, run: RunId, event: Event, expected_length: int) -> None:
+    def _write(
+        self, cluster: ClusterName, run: RunId, event: Event, expected_length: int, *, whatever: bool = False
+    ) -> None:
+        """Record it; ``whatever``: also behind lines that cannot be read."""
+        kept = self._cluster(cluster)
         journal = kept.journals.get(run)
-        line = encode_event(event)
-        if journal is not None and len(journal.lines) == expected_length + 1 and journal.lines[-1] == line:
+        lines = [] if journal is None else journal.lines
+        if journal is not None and journal.fault is not None and not whatever:
+            raise unreadable(cluster, run, journal.fault)
+        before = mac_of(lines[expected_length - 1]) if 0 < expected_length <= len(lines) else ""
+        line = write_line(KEY, cluster, run, event, position=expected_length, before=before)
+        if len(lines) == expected_length + 1 and lines[-1] == line:
             return  # The same line sent twice, as a client does when an answer was lost.
-        if journal is None or kept.active != run:
+        if kept.active != run or (journal is None and not whatever):
             raise OutOfDate(f"run {run} has ended, or there is no such run")
-        if len(journal.lines) != expected_length:
-            raise OutOfDate(f"run {run} has {len(journal.lines)} events, not {expected_length}")
-        journal.state = apply(journal.state, event)
+        if len(lines) != expected_length:
+            raise OutOfDate(f"run {run} has {len(lines)} events, not {expected_length}")
+        if journal is None:
+            return  # Somebody else made the lock name a run that never was; only the lock goes.
         journal.lines.append(line)
-        journal.read.append(decode_event(line))
+        if journal.fault is None:
+            journal.state = apply(journal.state, event)
+            journal.read.append(event)
+        else:
+            journal.unlocked = event if isinstance(event, Unlocked) else None
 
     async def _tell(self) -> None:
         async with self._grown:

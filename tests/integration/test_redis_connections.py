@@ -31,7 +31,7 @@ R1 = RunId("r1")
 def settings(redis: str) -> Settings:
     """Settings with this section redis, written as JSON."""
     text = f"""
-redis: {redis}
+redis: {{signing_key: {"0123456789abcdef" * 2}, {redis.removeprefix("{")}
 ssh: {{user: bot, key_file: /keys/id, known_hosts_file: /keys/known_hosts}}
 clusters: {{dc1: {{servers: [{{name: s1, address: 198.51.100.9}}]}}}}
 """

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from recovery.codec import Journal
 from recovery.errors import StoreUnavailable
 from recovery.journal import Event, RunState, Unlocked
 from recovery.model import ClusterName, ClusterObservation, Fact, HostTrace, RunId, ServerName
@@ -163,9 +164,13 @@ class ProcessStore:
         await self._process.word()
         return await self._store.active(cluster)
 
-    async def events(self, cluster: ClusterName, run: RunId) -> tuple[Event, ...]:
+    async def events(self, cluster: ClusterName, run: RunId, *, after: int = 0) -> tuple[Event, ...]:
         await self._process.word()
-        return await self._store.events(cluster, run)
+        return await self._store.events(cluster, run, after=after)
+
+    async def journal(self, cluster: ClusterName, run: RunId) -> Journal:
+        await self._process.word()
+        return await self._store.journal(cluster, run)
 
     async def runs(self, cluster: ClusterName, *, limit: int = 20) -> tuple[RunId, ...]:
         await self._process.word()

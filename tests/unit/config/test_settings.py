@@ -195,6 +195,21 @@ def test_the_example_names_the_rights_that_the_bot_needs() -> None:
     assert RIGHTS in re.sub(r"\n#\s+", " ", example)
 
 
+def test_what_redis_keeps_is_signed_with_a_secret_of_its_own_where_there_is_one(tmp_path: Path) -> None:
+    """It is a secret like the others, in its own file, and a short one is refused without being repeated."""
+    key = tmp_path / "signing-key"
+    key.write_text("0123456789abcdef" * 2 + "\n")
+    settings = parse(changed("redis.signing_key_file", str(key)))
+    assert settings.signing_key == Secret("0123456789abcdef" * 2)
+    assert key in settings.secret_files
+    assert "0123456789abcdef" not in repr(settings)
+    assert parse(GOOD).signing_key is None
+    (problem,) = problems(changed("redis.signing_key", "hunter2"))
+    assert problem.startswith("redis.signing_key: has fewer than 32 characters; make one with `openssl rand")
+    assert "hunter2" not in problem
+    assert parse(changed("redis", {"private": True, "signing_key": "k" * 32})).signing_key == Secret("k" * 32)
+
+
 def test_sentinel_has_its_own_password_and_shares_the_tls_files(tmp_path: Path) -> None:
     """The password of Redis and that of the Sentinels are two; the key of our certificate is a secret file."""
     key = tmp_path / "key"
