@@ -45,7 +45,7 @@ test: lab-root ## all tests, those on real hosts with real Consul too (root)
 test-consul: lab-root ## the tests about Consul below 0.7, against a real one; CONSUL=/path/to/consul (root)
 	@$(AS_ROOT) $(if $(CONSUL),LAB_CONSUL="$(abspath $(CONSUL))") $(VENV)/pytest -m "old_consul and not soak"
 
-planted: setup ## plant ten known bugs in a copy, one after the other, and see that the tests catch each
+planted: setup ## plant known bugs in a copy, one after the other, and see that the tests catch each
 	@$(VENV)/python -m tests.planted
 
 soak: lab-root ## the long repetitions (root)

@@ -10,11 +10,13 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import assert_never
 from urllib.parse import unquote, urlsplit
 
 from bot.authz import Grant, Rules
 from bot.thread import Mentions
+from config.ownership import NotOurs, refuse_foreign
 from config.values import (
     ClusterSettings,
     HostMode,
@@ -36,7 +38,7 @@ from recovery.adapters.redis_client import RedisClient, Tls, client_at, client_t
 from recovery.adapters.redis_store import RedisStore
 from recovery.adapters.ssh import SshAccess, SshPool
 from recovery.adapters.world import ClusterWorld
-from recovery.errors import SettingsProblem, Unverified
+from recovery.errors import InventoryProblem, SettingsProblem, Unverified
 from recovery.membership import NOBODY, Membership
 from recovery.model import ClusterName, RunId
 from recovery.ports import World
@@ -249,9 +251,20 @@ def _clients(settings: Settings, cluster: ClusterSettings, store: RedisStore | N
     inventory = None
     if named is not None:
         inventory = AnsibleInventory(
-            named.path, group=named.group, timeout_s=named.timeout_s, environ=environ
+            named.path,
+            group=named.group,
+            timeout_s=named.timeout_s,
+            environ=environ,
+            refuse_foreign=_refuse_foreign_inventory,
         )
     return ClientAgents(cluster.servers, settings=cluster.clients, inventory=inventory, recall=recall)
+
+
+def _refuse_foreign_inventory(path: Path) -> None:
+    try:
+        refuse_foreign(path, uid=os.geteuid())
+    except NotOurs as problem:
+        raise InventoryProblem(f"is neither read nor run: {problem}") from None
 
 
 def rules_of(settings: Settings, *, teams: frozenset[str] = frozenset()) -> Rules:

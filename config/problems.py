@@ -9,7 +9,7 @@ from typing import Any, get_args, get_origin
 
 from pydantic_core import ErrorDetails
 
-from config.schema import Section
+from config.schema import NOT_OURS, Section
 
 
 def sentence(section: str, shape: Any, detail: ErrorDetails) -> str:
@@ -19,6 +19,8 @@ def sentence(section: str, shape: Any, detail: ErrorDetails) -> str:
     if detail["type"] == "extra_forbidden":
         known = list(_keys_at(shape, detail["loc"][:-1]))
         return f"{path}: no such setting{did_you_mean(str(place[-1]), known)}"
+    if detail["type"] == NOT_OURS:
+        return f"{path}: not taken: {detail['ctx']['why']}"
     write = _description(shape, detail["loc"])
     instead = f"; write {write}" if write else "; correct it"
     return f"{path}: {_wrong(detail)}{instead}"

@@ -18,12 +18,16 @@ from pydantic import (
     ValidationInfo,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
+from config.ownership import NotOurs, read_ours, refuse_foreign
 from config.values import HostMode, Secret
 from recovery.inventory.address import address_problem
 from recovery.policy import GateMode
 
 LEAST_KEY_CHARACTERS = 32
+NOT_OURS = "not_ours"
+"""The kind of problem of a file that somebody else may change: its message ends with the command that mends it."""
 
 
 @dataclass
@@ -31,6 +35,8 @@ class Sources:
     """Where secrets are read from, and which ones were: the context of one validation."""
 
     environ: Mapping[str, str]
+    uid: int
+    """Whose files count beside root's."""
     files: list[Path] = field(default_factory=list)
     inline: bool = False
 
@@ -67,6 +73,21 @@ def _absolute(path: Path) -> Path:
     if not path.is_absolute():
         raise ValueError("is not an absolute path")
     return path
+
+
+def _ours(path: Path, info: ValidationInfo) -> Path:
+    _absolute(path)
+    try:
+        refuse_foreign(path, uid=_sources(info).uid)
+    except NotOurs as problem:
+        raise PydanticCustomError(NOT_OURS, "{why}", {"why": str(problem)}) from None
+    return path
+
+
+def _sources(info: ValidationInfo) -> Sources:
+    if not isinstance(info.context, Sources):
+        raise TypeError("settings are read with a Sources context")
+    return info.context
 
 
 def _some(values: tuple[str, ...]) -> tuple[str, ...]:
@@ -112,9 +133,7 @@ def _redis_url(secret: Secret) -> Secret:
 
 def _read_secret(value: Any, info: ValidationInfo) -> Any:
     """Read a secret from where the settings say: itself, a file, or a variable of the environment."""
-    sources = info.context
-    if not isinstance(sources, Sources):
-        raise TypeError("secrets are read with a Sources context")
+    sources = _sources(info)
     match value:
         case Secret():
             return value
@@ -138,7 +157,9 @@ def _read_secret(value: Any, info: ValidationInfo) -> Any:
 def _read_file(path: Path, sources: Sources) -> Secret:
     _absolute(path)
     try:
-        text = path.read_text(encoding="utf-8").strip()
+        text = read_ours(path, uid=sources.uid).strip()
+    except NotOurs as problem:
+        raise PydanticCustomError(NOT_OURS, "{why}", {"why": str(problem)}) from None
     except OSError as error:
         raise ValueError(f"the file {path} cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
@@ -156,6 +177,8 @@ AppToken = Annotated[Secret, _IsSecret, _beginning("xapp-")]
 SigningSecret = Annotated[Secret, _IsSecret, AfterValidator(_long_enough)]
 RedisUrl = Annotated[Secret, _IsSecret, AfterValidator(_redis_url)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+OurPath = Annotated[Path, AfterValidator(_ours)]
+"""A file, or a folder, that nobody else may change."""
 Name = Annotated[
     str,
     _matching(
@@ -262,19 +285,17 @@ class RedisSection(Section):
         default=None,
         description="signing_key_file or signing_key_env, or leave it out: then the SSH key signs",
     )
-    tls_ca_file: AbsolutePath | None = Field(
+    tls_ca_file: OurPath | None = Field(
         default=None, description="the path of the CA certificate, for rediss://"
     )
-    tls_cert_file: AbsolutePath | None = Field(
+    tls_cert_file: OurPath | None = Field(
         default=None, description="the path of our own certificate, where Redis asks for one"
     )
-    tls_key_file: AbsolutePath | None = Field(
-        default=None, description="the path of the key of tls_cert_file"
-    )
+    tls_key_file: OurPath | None = Field(default=None, description="the path of the key of tls_cert_file")
     private: bool = Field(
         default=False, description="true for a Redis that the bot starts itself, else leave it out"
     )
-    state_folder: AbsolutePath = Field(
+    state_folder: OurPath = Field(
         default=Path("/var/lib/consul-recovery/redis"), description="the folder of the private Redis"
     )
 
@@ -285,8 +306,8 @@ class SshSection(Section):
     user: Annotated[str, _matching(r"[A-Za-z_][A-Za-z0-9_.-]*", "is not a user name")] = Field(
         description="the user that the bot logs in as on the servers"
     )
-    key_file: AbsolutePath = Field(description="the path of the private SSH key")
-    known_hosts_file: AbsolutePath = Field(description="the path of the file with the servers' host keys")
+    key_file: OurPath = Field(description="the path of the private SSH key")
+    known_hosts_file: OurPath = Field(description="the path of the file with the servers' host keys")
     port: Port = Field(default=22, description="the port of sshd, 1 to 65535")
     mode: HostMode = Field(default=HostMode.STREAMED, description="streamed or installed")
     connect_timeout_s: Annotated[float, Field(gt=0, le=60)] = Field(
@@ -343,9 +364,7 @@ class HttpSection(Section):
 
     port: Port = Field(default=8500, description="the port of the agent's HTTP API on its loopback")
     scheme: Literal["http", "https"] = Field(default="http", description="http or https")
-    ca_file: AbsolutePath | None = Field(
-        default=None, description="the path of the CA certificate, for https"
-    )
+    ca_file: OurPath | None = Field(default=None, description="the path of the CA certificate, for https")
 
 
 class TokenSection(Section):

@@ -6,6 +6,7 @@ corrects the file once. Each problem names the place and says what to write.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from config.cross_checks import cross_check
+from config.ownership import NotOurs, read_ours
 from config.problems import did_you_mean, sentence
 from config.schema import (
     SECTIONS,
@@ -66,14 +68,22 @@ def settings_path(argument: str | None, environ: Mapping[str, str]) -> Path:
     return Path(argument or environ.get(VARIABLE) or DEFAULT_PATH)
 
 
-def load_settings(path: Path, *, environ: Mapping[str, str], slack: bool = True) -> Settings:
+def load_settings(
+    path: Path, *, environ: Mapping[str, str], slack: bool = True, uid: int | None = None
+) -> Settings:
     """Read the settings; SettingsProblem with a line for each problem.
 
     ``slack=False`` leaves the Slack section unread: a terminal has to work at
-    night although a token of Slack is missing or not readable.
+    night although a token of Slack is missing or not readable. ``uid`` is whose
+    files count beside root's (config.ownership); None: this process's user.
     """
+    uid = os.geteuid() if uid is None else uid
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_ours(path, uid=uid)
+    except NotOurs as problem:
+        raise SettingsProblem(
+            f"The settings in {path} are not taken; nothing was started. {problem}"
+        ) from None
     except FileNotFoundError:
         raise SettingsProblem(
             f"There are no settings at {path}; nothing was started. Copy {EXAMPLE} there and fill it in, or"
@@ -99,10 +109,17 @@ def load_settings(path: Path, *, environ: Mapping[str, str], slack: bool = True)
             f"The settings in {path} cannot be read ({error.strerror}); nothing was started. Correct that, or name"
             f" another file with --settings or {VARIABLE}."
         ) from None
-    return parse_settings(text, source=path, environ=environ, slack=slack)
+    return parse_settings(text, source=path, environ=environ, slack=slack, uid=uid)
 
 
-def parse_settings(text: str, *, source: Path, environ: Mapping[str, str], slack: bool = True) -> Settings:
+def parse_settings(
+    text: str,
+    *,
+    source: Path,
+    environ: Mapping[str, str],
+    slack: bool = True,
+    uid: int | None = None,
+) -> Settings:
     """Turn the text of a settings file into values; SettingsProblem with a line for each problem."""
     try:
         tree = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader that refuses a key written twice
@@ -110,7 +127,7 @@ def parse_settings(text: str, *, source: Path, environ: Mapping[str, str], slack
         raise _refusal(source, [_yaml_problem(error)]) from None
     if not isinstance(tree, dict):
         raise _refusal(source, [f"the file has no sections; copy {EXAMPLE} and fill it in"])
-    sources = Sources(environ)
+    sources = Sources(environ, uid=os.geteuid() if uid is None else uid)
     if not slack:
         tree = {key: value for key, value in tree.items() if key != "slack"}
     problems = [

@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,12 +25,24 @@ _YAML_ENDINGS: Final = frozenset({".yaml", ".yml", ".json"})
 class AnsibleInventory:
     """One group of one inventory."""
 
-    def __init__(self, path: Path, *, group: str, timeout_s: float, environ: Mapping[str, str]) -> None:
-        """Make it; ``environ`` is what the program gets: a failing one may print all of it."""
+    def __init__(
+        self,
+        path: Path,
+        *,
+        group: str,
+        timeout_s: float,
+        environ: Mapping[str, str],
+        refuse_foreign: Callable[[Path], None],
+    ) -> None:
+        """Make it; ``environ`` is what the program gets: a failing one may print all of it.
+
+        ``refuse_foreign`` raises InventoryProblem where somebody else may change the file: it runs with our rights.
+        """
         self._path = path
         self._environ = environ
         self._group = group
         self._timeout_s = timeout_s
+        self._refuse_foreign = refuse_foreign
 
     @property
     def name(self) -> str:
@@ -40,6 +52,8 @@ class AnsibleInventory:
     async def read(self) -> Selection:
         """Give the group's hosts; InventoryProblem, in one sentence, when it cannot be had."""
         try:
+            # Asked at each look: the bot runs for months, and who may write a file changes.
+            await asyncio.to_thread(self._refuse_foreign, self._path)
             inventory = await self._inventory()
             return select(inventory, self._group)
         except InventoryProblem as problem:
@@ -82,6 +96,8 @@ class AnsibleInventory:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env=self._environ,
+            # Not where the caller stands: ansible-inventory reads an ansible.cfg there, which names programs.
+            cwd="/",
             # A group of its own: what it has started is ended with it.
             start_new_session=True,
         )

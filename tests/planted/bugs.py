@@ -1,4 +1,4 @@
-"""The ten planted bugs: each a mistake that a driver of risky steps is likely to have, and the tests that see it."""
+"""The planted bugs: each a mistake that a driver of risky steps is likely to have, and the tests that see it."""
 
 from __future__ import annotations
 
@@ -88,6 +88,18 @@ BUGS = (
             ),
         ),
         tests=("tests/unit/recovery/test_engine.py", "tests/scenarios/slack/test_clicks_and_faults.py"),
+    ),
+    PlantedBug(
+        name="settings-of-anybody",
+        says="Settings count whoever wrote them: a file of one's own makes an approver of whoever names it.",
+        edits=(
+            Edit(
+                "config/ownership.py",
+                "        if status.st_uid not in {0, self._uid}:\n",
+                "        if False:\n",
+            ),
+        ),
+        tests=("tests/unit/config/test_ownership.py",),
     ),
     PlantedBug(
         name="unknown-holds",

@@ -279,6 +279,18 @@ def test_a_file_open_to_others_fails(tmp_path: Path, mode: int) -> None:
     assert finding.next_step == f"Run: chmod 600 {path}"
 
 
+@pytest.mark.parametrize(("mode", "taken"), [(0o440, True), (0o400, True), (0o460, False), (0o444, False)])
+def test_root_may_let_the_bot_read_its_file_by_a_group(tmp_path: Path, mode: int, taken: bool) -> None:
+    """So containers mount secrets, as root:group 0440; nobody else may read, and not even that group write."""
+    path = tmp_path / "token"
+    path.write_text("x")
+    path.chmod(mode)
+    bot = path.stat().st_uid + 4712
+    (finding,) = check_secret_files([path], uid=bot)
+    is_roots = path.stat().st_uid == 0
+    assert (finding.verdict is Verdict.OK) is (taken and is_roots)
+
+
 def test_the_bot_does_not_start_on_open_secrets(tmp_path: Path) -> None:
     """Every open or missing file is named at the start, with its cure; closed ones are not."""
     shut, wide = tmp_path / "shut", tmp_path / "wide"

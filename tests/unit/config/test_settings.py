@@ -608,6 +608,6 @@ def test_a_file_of_another_user_asks_for_the_right_user(monkeypatch: pytest.Monk
     def refused(*_args: object, **_named: object) -> str:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_text", refused)
+    monkeypatch.setattr("config.settings.read_ours", refused)
     with pytest.raises(SettingsProblem, match=r"not for this user to read.*as the bot's user"):
         load_settings(Path("/etc/consul-recovery/settings.yaml"), environ={})

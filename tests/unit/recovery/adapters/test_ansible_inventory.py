@@ -20,7 +20,13 @@ C1 = InventoryHost("c1", "192.0.2.1")
 
 def inventory(path: Path, *, timeout_s: float = 10.0) -> AnsibleInventory:
     """The group consul of it."""
-    return AnsibleInventory(path, group="consul", timeout_s=timeout_s, environ={"PATH": os.environ["PATH"]})
+    return AnsibleInventory(
+        path,
+        group="consul",
+        timeout_s=timeout_s,
+        environ={"PATH": os.environ["PATH"]},
+        refuse_foreign=lambda _path: None,
+    )
 
 
 def program(path: Path, body: str) -> Path:
@@ -124,3 +130,32 @@ async def test_a_source_that_fails_does_not_hide_the_others(tmp_path: Path) -> N
     assert [client.name for client in clients] == ["c1"]
     assert "No such file" in problem
     assert "Redis at x" in problem
+
+
+async def test_a_program_of_somebody_else_is_never_started(tmp_path: Path) -> None:
+    """Whoever may change it would run with the bot's rights: it is asked about before each look, and refused."""
+    path = program(tmp_path / "program", f"touch {tmp_path}/ran")
+    asked: list[Path] = []
+
+    def refuse(asked_about: Path) -> None:
+        asked.append(asked_about)
+        raise InventoryProblem("is neither read nor run: it belongs to mallory")
+
+    foreign = AnsibleInventory(path, group="consul", timeout_s=5, environ={}, refuse_foreign=refuse)
+    with pytest.raises(InventoryProblem, match=r"belongs to mallory\. Its client agents are not known"):
+        await foreign.read()
+    with pytest.raises(InventoryProblem, match="belongs to mallory"):
+        await foreign.read()
+    assert asked == [path, path]
+    assert not (tmp_path / "ran").exists()
+
+
+async def test_a_program_does_not_run_where_the_caller_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ansible-inventory reads an ansible.cfg in its folder, and that names programs to run."""
+    monkeypatch.chdir(tmp_path)
+    path = program(tmp_path / "program", f"pwd >{tmp_path}/stood; echo '{{}}'")
+    with pytest.raises(InventoryProblem):
+        await inventory(path).read()
+    assert (tmp_path / "stood").read_text(encoding="utf-8") == "/\n"
