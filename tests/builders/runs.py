@@ -14,28 +14,25 @@ from recovery.ports import LeaseHeld
 from recovery.service import ProposeResult, RecoveryService, RunProposed
 from tests.fakes.fake_world import FakeWorld
 from tests.fakes.memory_store import MemoryStore
+from tests.sweeps.virtual_time import VirtualClock
 
 CLUSTER = ClusterName("demo")
 ALICE, BOB = Person("alice"), Person("bob")
+PATIENCE_S = 900.0
+"""Less than a gate is open for."""
 
 
 @dataclass
-class FastClock:
-    """Time that passes only when somebody sleeps, and then at once."""
+class SteppedClock(VirtualClock):
+    """The running loop's time, which a test may set forward."""
 
-    now: float = 1_800_000_000.0
+    ahead_s: float = 0.0
 
     def now_s(self) -> float:
-        return self.now
+        return super().now_s() + self.ahead_s
 
     def monotonic_s(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        # The heartbeat and the sampler sleep beside the run; they may not race the clock away from it.
-        if seconds < 1.0:
-            self.now += seconds
-        await asyncio.sleep(0)
+        return super().monotonic_s() + self.ahead_s
 
 
 @dataclass
@@ -60,7 +57,7 @@ class Table:
 
     world: FakeWorld
     store: MemoryStore = field(default_factory=MemoryStore)
-    clock: FastClock = field(default_factory=FastClock)
+    clock: SteppedClock = field(default_factory=SteppedClock)
     listener: Listener = field(default_factory=Listener)
     policy: ApprovalPolicy = field(default_factory=ApprovalPolicy)
     runs: int = 0
@@ -120,9 +117,9 @@ class Table:
 
     async def until(self, run: RunId, ready: Callable[[RunState], bool]) -> RunState:
         """Wait until the run is in a state; the driver runs beside us."""
-        async with asyncio.timeout(10):
-            while not ready(state := await self.state(run)):
-                await asyncio.sleep(0)
+        async with asyncio.timeout(PATIENCE_S):
+            while not ready(state := self.store.folded(CLUSTER, run)):
+                await self.store.wait(CLUSTER, run, length=state.length, timeout_s=PATIENCE_S)
         return state
 
     async def drive_approved(self, run: RunId) -> RunState:

@@ -9,8 +9,6 @@ once, and it keeps signed lines, so that everything goes through the codec.
 import asyncio
 import dataclasses
 import pickle
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from recovery.codec import Fault, Journal, read_lines, unreadable, write_line
@@ -49,9 +47,8 @@ class _Cluster:
 class MemoryStore:
     """Keeps everything in this object; ``down`` makes every call fail as a lost Redis would."""
 
-    def __init__(self, *, monotonic_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self) -> None:
         self.down = False
-        self._monotonic_s = monotonic_s
         self._clusters: dict[ClusterName, _Cluster] = {}
         self._seen: dict[str, float] = {}
         self._grown = asyncio.Condition()
@@ -236,6 +233,10 @@ class MemoryStore:
             return False
         self._seen[key] = now_s + ttl_s
         return True
+
+    @staticmethod
+    def _monotonic_s() -> float:
+        return asyncio.get_running_loop().time()
 
     def _check_up(self) -> None:
         if self.down:

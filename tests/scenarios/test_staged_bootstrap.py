@@ -16,6 +16,8 @@ from tests.builders.left_behind import OnHost, untold
 from tests.builders.runs import BOB, CLUSTER, Listener, Table
 from tests.fakes.fake_world import FakeServer, FakeWorld, never_bootstrapped, peers_emptied
 
+pytestmark = pytest.mark.virtual_time
+
 STAGES = (
     "stop-s3", "archive-s3", "override-s3", "start-s3", "leader", "start-s1", "sort-s1", "override-off-s3",
     "stop-leader-s3", "new-leader", "start-again-s3", "stop-client-c1", "start-client-c1",

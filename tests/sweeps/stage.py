@@ -86,7 +86,7 @@ class Stage:
 
     def __post_init__(self) -> None:
         self.world = self.story.world()
-        self.store = MemoryStore(monotonic_s=asyncio.get_running_loop().time)
+        self.store = MemoryStore()
         self.world.in_act = self._in_act
         self.ran = {agent.name for agent in self.world.agents.values() if agent.running}
         """Who ran in the beginning."""

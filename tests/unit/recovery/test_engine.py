@@ -254,7 +254,7 @@ class TestPeersJson:
                 break
             await table.approve(run)
         assert unread(table) == ["s1"]
-        table.clock.now += 1801
+        table.clock.ahead_s += 1801
         ended = await task
         assert not isinstance(ended, LeaseHeld)
         assert ended.outcome is Outcome.EXPIRED
@@ -372,7 +372,7 @@ class TestDoubt:
                     state = await table.state(run)
                     if state.waiting_gate is not None:
                         await table.approve(run)
-                    await asyncio.sleep(0)
+                    await asyncio.sleep(0.01)
                 await task
                 break
             except Killed:
@@ -555,7 +555,7 @@ class TestPeople:
         run = await table.proposed()
         task = asyncio.create_task(table.drive(run))
         await table.until(run, lambda s: s.waiting_gate is not None)
-        table.clock.now += 1801
+        table.clock.ahead_s += 1801
         ended = await task
         assert not isinstance(ended, LeaseHeld)
         assert ended.outcome is Outcome.EXPIRED

@@ -247,7 +247,7 @@ class TestAnEmptiedStore:
         for _ in range(200):
             await asyncio.sleep(0)
         table.store.down = False
-        table.clock.now += 30
+        table.clock.ahead_s += 30
         await table.approve(run)
         async with asyncio.timeout(60):
             while (state := await table.state(run)).outcome is None:
@@ -288,7 +288,7 @@ class TestAfterAVoidRun:
                 state = await table.state(run)
                 if state.waiting_gate is not None:
                     await table.approve(run)
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.01)
         ended = await driving
         assert ended is not None
         assert ended.outcome is Outcome.VOID

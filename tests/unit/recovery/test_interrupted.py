@@ -57,7 +57,7 @@ class Table(TableInMemory):
     def __init__(self, world: FakeWorld) -> None:
         super().__init__(
             world,
-            store=MemoryStore(monotonic_s=asyncio.get_running_loop().time),
+            store=MemoryStore(),
             clock=VirtualClock(),  # type: ignore[arg-type]
             listener=Listener(),
         )

@@ -3,10 +3,14 @@
 import asyncio
 from typing import cast
 
+import pytest
+
 from recovery.adapters.asking import leaders_of, pulses_until_led
 from recovery.adapters.collect import Probe
 from recovery.adapters.consul_api import AgentSilent
 from recovery.model import AgentView, ServerName
+
+pytestmark = pytest.mark.virtual_time
 
 S1, S2, S3 = (ServerName(name) for name in ("s1", "s2", "s3"))
 LEADER = AgentView(leader_address="", peers=(), names_itself_leader=True)
