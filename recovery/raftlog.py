@@ -54,6 +54,7 @@ __all__ = [
     "peer_sets",
     "read_log",
     "reader",
+    "term_at",
 ]
 
 
@@ -171,6 +172,20 @@ def entry_at(log: RaftLog, index: int) -> Reads[LogEntry | None]:
     if not log.first.term <= entry.term <= log.last.term:
         raise RaftLogUnreadable(f"the entry at index {index} has term {entry.term}, out of the log's order")
     return entry
+
+
+def term_at(file: str, size: int, snapshots: Sequence[SnapshotMeta], index: int) -> Reads[int | None]:
+    """Return the term of the entry at an index, from raft.db or a snapshot that ends there; None if neither tells.
+
+    One index in one term has one entry in all logs of a cluster, so its term tells whether a log holds an entry
+    that another one ends with. A recovery by peers.json compacts the whole log into a snapshot that ends there
+    (hashicorp/raft api.go, RecoverCluster).
+    """
+    log = yield from load_log(file, size)
+    entry = yield from entry_at(log, index)
+    if entry is not None:
+        return entry.term
+    return next((snapshot.last.term for snapshot in snapshots if snapshot.last.index == index), None)
 
 
 def peer_sets(log: RaftLog, *, after: int = 0) -> Reads[tuple[PeerSet, ...]]:

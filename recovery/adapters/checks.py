@@ -14,7 +14,8 @@ from recovery.adapters.asking import all_answers, ask, leaders_of, looks, pulses
 from recovery.adapters.collect import Probe
 from recovery.adapters.consul_api import AgentSilent
 from recovery.adapters.journal_lines import ignored_peers_file, refused_peers_file
-from recovery.adapters.log_ends import position, reaches
+from recovery.adapters.leader_checks import leader_elected, no_leader
+from recovery.adapters.log_ends import position
 from recovery.adapters.peers_file import peers_match
 from recovery.boltdb import RaftLogUnreadable
 from recovery.errors import RecoveryError
@@ -36,6 +37,7 @@ from recovery.plan import (
     IsVoter,
     KnowsLeader,
     LeaderElected,
+    LeaderHolds,
     LeaderStays,
     LogEndsAlone,
     LogIs,
@@ -50,11 +52,9 @@ from recovery.plan import (
     StateArchived,
     StillLeads,
 )
-from recovery.raftentry import LogPosition, Peer
+from recovery.raftentry import Peer
 
 _DEADLINE_S: Final = 150.0
-_BETWEEN_SAMPLES_S: Final = 0.4
-"""Two samples this far apart: a leader that is just stepping down is not taken for one."""
 _GIVEN_UP: Final = "failed"
 """The unit's state once nobody starts it by himself any more; between two tries systemd says "activating"."""
 _JOURNAL_LINES: Final = 300
@@ -108,9 +108,11 @@ async def _answer(probe: Probe, check: Check, run: RunId) -> Fact:
         case ConfigurationIs(server, peers):
             return await _configuration_is(probe, server, peers)
         case LeaderElected(servers, at_least):
-            return await _leader_elected(probe, servers, at_least)
+            return await leader_elected(probe, servers, at_least)
+        case LeaderHolds(servers, newest, holders):
+            return await leader_elected(probe, servers, newest, holders=holders)
         case NoLeader(servers):
-            return await _no_leader(probe, servers)
+            return await no_leader(probe, servers)
         case IsVoter(server):
             return await _is_voter(probe, server)
         case LogIs():
@@ -236,42 +238,6 @@ async def _configuration_is(probe: Probe, server: ServerName, peers: tuple[Peer,
         f"set: {voters}. Nothing was recovered on it. {_ANEW}",
         final=True,
     )
-
-
-async def _leader_elected(
-    probe: Probe, servers: tuple[ServerName, ...], at_least: LogPosition | None
-) -> Fact:
-    first = await pulses(probe, servers, numbers=False)
-    before = leaders_of(first)
-    if len(before) == 1:
-        await asyncio.sleep(_BETWEEN_SAMPLES_S)
-        second = await pulses(probe, servers, numbers=False)
-    else:
-        second = first
-    now = leaders_of(second)
-    if len(now) > 1:
-        return Fails(f"{' and '.join(now)} name themselves leader at once")
-    if len(now) == 1 and now == before:
-        last = (await probe.pulse(now[0])).last
-        return reaches(now[0], last, at_least=at_least, said=f"{now[0]} names itself leader")
-    silent = [f"{name}: {view}" for name, view in second.items() if isinstance(view, str)]
-    if now or not silent:
-        return Fails(f"{now[0]} has just become leader" if now else "no server names itself leader")
-    return Unknown("; ".join(silent))
-
-
-async def _no_leader(probe: Probe, servers: tuple[ServerName, ...]) -> Fact:
-    found, hosts = await asyncio.gather(pulses(probe, servers, numbers=False), looks(probe, servers))
-    leaders = leaders_of(found)
-    if leaders:
-        return Fails(f"{' and '.join(leaders)} names itself leader")
-    for name in servers:
-        host, view = hosts[name], found[name]
-        if isinstance(host, str):
-            return Unknown(host)
-        if host.running and isinstance(view, str):
-            return Unknown(f"{name} runs, but {view}")
-    return Holds("no server names itself leader")
 
 
 async def _is_voter(probe: Probe, server: ServerName) -> Fact:

@@ -36,7 +36,7 @@ from recovery.model import (
     StoredLog,
 )
 from recovery.raftentry import LogPosition, parse_snapshot_meta
-from recovery.raftlog import ServerLog, load_server, newest_snapshot
+from recovery.raftlog import ServerLog, load_server, newest_snapshot, term_at
 
 T = TypeVar("T")
 
@@ -249,6 +249,16 @@ class Probe:
         if question not in self._log_reads:
             self._log_reads[question] = SharedQuestion(partial(self._log_read, name, running=running))
         return await self._log_reads[question]()
+
+    async def term_at(self, name: ServerName, index: int) -> int | None:
+        """Tell which term the entry at an index has in a server's log, running or not; None if it does not tell.
+
+        Raises RaftLogUnreadable where the agent wrote to the file just then: ask again.
+        """
+        chunk = await self.hosts[name].raft_read(((0, _HEAD_BYTES),), snapshots=True)
+        snapshots = [parse_snapshot_meta(meta) for meta in chunk.metas]
+        steps = term_at(name, chunk.size, snapshots, index)
+        return await self.read(steps, heads={name: chunk.ranges[0]}, running=True)
 
     async def _log_read(self, name: ServerName, *, running: bool) -> LogRead:
         chunk = await self.hosts[name].raft_read(((0, _HEAD_BYTES),), snapshots=True)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 from typing import Final, assert_never
 
-from recovery.adapters.asking import leaders_of, looks, pulses, views_of
+from recovery.adapters.asking import leaders_of, pulses, views_of
 from recovery.adapters.collect import HEARTBEAT_TIMEOUT_S, Probe
+from recovery.adapters.leader_checks import holds_entry, may_lead_unseen
 from recovery.adapters.log_ends import reaches
 from recovery.model import Fact, Fails, Holds, HostView, MemberStatus, ServerName, Unknown
 from recovery.plan import (
@@ -114,7 +115,9 @@ async def _leader_stays(probe: Probe, check: LeaderStays) -> Fact:
         found = await pulses(probe, check.servers, numbers=ends)
         leaders = leaders_of(found)
         if not leaders:
-            unseen = await _unseen(probe, [name for name, view in found.items() if isinstance(view, str)])
+            unseen = await may_lead_unseen(
+                probe, [name for name, view in found.items() if isinstance(view, str)]
+            )
             if unseen and led is None:
                 return Unknown("; ".join(unseen))
             return Fails(f"{led} did not stay leader" if led else "no server names itself leader")
@@ -135,18 +138,8 @@ async def _leader_stays(probe: Probe, check: LeaderStays) -> Fact:
             term, until_s = view.term, since_s + check.seconds
         elif at_the_end:
             said = f"{led} has been leader for {check.seconds} s"
-            return reaches(led, view.last, at_least=check.at_least, said=said)
+            return await holds_entry(probe, led, view.last, at_least=check.at_least, said=said)
         await asyncio.sleep(min(_SAMPLE_EVERY_S, max(0.0, until_s - loop.time())))
-
-
-async def _unseen(probe: Probe, silent: list[ServerName]) -> list[str]:
-    """Which of those that do not answer may lead all the same; one without a process leads nobody."""
-    hosts = await looks(probe, silent)
-    return [
-        host if isinstance(host, str) else f"{name} runs and does not answer"
-        for name, host in hosts.items()
-        if isinstance(host, str) or host.running
-    ]
 
 
 async def _members_back(

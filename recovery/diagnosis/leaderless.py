@@ -92,7 +92,7 @@ def servers_stopped(seen: Survey) -> ServersStopped | None:
 
 def majority_gone(seen: Survey) -> MajorityGone | OutOfSight | None:
     """Too few voters can come back: replaced ones are seen, unreachable ones must be claimed."""
-    survivors = seen.seen(Sight.RUNNING, Sight.STOPPED)
+    survivors = seen.survivors
     missing = tuple(v for v in seen.voters if v not in survivors)
     if not survivors or not missing:
         return None

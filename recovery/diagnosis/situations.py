@@ -46,7 +46,7 @@ class MajorityGone(_Situation, frozen=True, kw_only=True):
     """No leader, and too few voters can ever come back."""
 
     survivors: tuple[VoterSight, ...]
-    """Voters whose data is there, running or stopped."""
+    """Voters, and servers without a vote, whose data is there, running or stopped."""
     gone: tuple[VoterSight, ...]
     """Replaced, or claimed by the operator."""
     unaccounted: tuple[VoterSight, ...]

@@ -70,6 +70,8 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
     """The server with the highest (term, index) among those that could be ranked."""
     voters: tuple[VoterSight, ...]
     """Of the leader's configuration, or of the freshest server's."""
+    nonvoters: tuple[VoterSight, ...]
+    """Of the same configuration: they hold the log and have no vote."""
     former: tuple[VoterSight, ...]
     """Voters of other servers' sets that the reference does not have: one that a recovery left out may come back."""
     others: tuple[ServerName, ...]
@@ -89,6 +91,12 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
     def seen(self, *sights: Sight) -> tuple[VoterSight, ...]:
         """The voters with one of these sights."""
         return tuple(voter for voter in self.voters if voter.sight in sights)
+
+    @property
+    def survivors(self) -> tuple[VoterSight, ...]:
+        """Whose data is there: voters, and servers without a vote, whose log may be as fresh as a voter's."""
+        there = (v for v in self.nonvoters if v.sight in {Sight.RUNNING, Sight.STOPPED})
+        return (*self.seen(Sight.RUNNING, Sight.STOPPED), *there)
 
     def claimed(self, voter: VoterSight) -> bool:
         """Whether the operator called this voter gone: by name, or by address or id where no name is known."""
@@ -143,9 +151,13 @@ def survey(observation: ClusterObservation, lost: Iterable[ServerName] = ()) -> 
         if leaders
         else next((server for server in ranked if believed_peers(server)), None)
     )
-    peers = tuple(p for p in (believed_peers(reference) if reference is not None else ()) if p.voter)
+    listed = believed_peers(reference) if reference is not None else ()
+    peers = tuple(peer for peer in listed if peer.voter)
     # Raft's own order is arbitrary; people compare two messages by the names.
-    voters = tuple(sorted((_sight(peer, observation) for peer in peers), key=lambda voter: voter.name))
+    voters, nonvoters = (
+        tuple(sorted((_sight(p, observation) for p in listed if p.voter is has), key=lambda one: one.name))
+        for has in (True, False)
+    )
     # By address too: below 0.7.3 there are no node ids, and below protocol 3 no peer set names them.
     others = tuple(
         s.name for s in servers if s.reached and not any(_carries(s, peer, observation) for peer in peers)
@@ -157,6 +169,7 @@ def survey(observation: ClusterObservation, lost: Iterable[ServerName] = ()) -> 
     return Survey(
         observation=observation,
         leaders=leaders,
+        nonvoters=nonvoters,
         former=tuple(_sight(peer, observation) for peer in older),
         freshest=freshest.name if freshest is not None else None,
         voters=voters,

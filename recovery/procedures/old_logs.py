@@ -112,3 +112,20 @@ def contradictions(observation: ClusterObservation, lost: tuple[ServerName, ...]
         elif alive := alive_at(raft_address(server, observation), observation):
             problems.append(f"You say {server.name} is gone for good, but {alive}.")
     return tuple(problems)
+
+
+def loss_warnings(
+    observation: ClusterObservation, ranked: list[ServerObservation], claims: tuple[Claim, ...]
+) -> tuple[str, ...]:
+    """Say what the claimed servers may take with them, and what becomes of one that comes back."""
+    few = (
+        f"Newer writes may be lost: only {len(ranked)} of {len(observation.servers)} servers could be ranked, "
+        "so what only the lost servers held is gone."
+    )
+    return (
+        *((few,) if claims and len(ranked) <= len(observation.servers) // 2 else ()),
+        *(
+            f"{claim.server} ({claim.address}): if this server ever comes back, wipe its raft directory first."
+            for claim in claims
+        ),
+    )

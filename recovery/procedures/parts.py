@@ -196,13 +196,11 @@ def start_again(server: ServerName, *, together: str, before: tuple[Check, ...])
     )
 
 
-def start_recovered(
-    server: ServerName, *, before: tuple[Check, ...], after: tuple[Check, ...], together: str
-) -> Step:
+def start_recovered(server: ServerName, *, before: tuple[Check, ...], after: tuple[Check, ...]) -> Step:
     """Start a server that will read its peers.json: from here on the old peer set is gone."""
     return Step(
         id=StepId(f"start-{server}"),
-        title=f"Start {server} with the new peer set",
+        title=f"Start {server} with the new peer set, alone",
         risk=Risk.IRREVERSIBLE,
         targets=(server,),
         before=before,
@@ -211,6 +209,21 @@ def start_recovered(
         rollback=CannotUndo(
             "the agent has read peers.json and compacted its log; only the archive holds the old state"
         ),
+        timeout_s=START_S,
+    )
+
+
+def start_beside(server: ServerName, *, before: tuple[Check, ...], together: str = "start-rest") -> Step:
+    """Start a server with its own data and configuration beside a leader, whose log becomes its own."""
+    return Step(
+        id=StepId(f"start-{server}"),
+        title=f"Start {server} beside the leader, with the data and the configuration it has",
+        risk=Risk.IRREVERSIBLE,
+        targets=(server,),
+        before=before,
+        action=StartAgent(server),
+        after=(AgentRunning(server),),
+        rollback=CannotUndo("the leader's log has become its own; only the archive holds the old state"),
         together=together,
         timeout_s=START_S,
     )
@@ -353,17 +366,32 @@ def restart_leader(
     return tuple(steps)
 
 
-def await_leader(servers: tuple[ServerName, ...], *, at_least: LogPosition | None) -> Step:
-    """Nothing else starts before there is a leader that has the newest entry."""
-    need = f" that holds index {at_least.index}" if at_least is not None else ""
+def await_leader(servers: tuple[ServerName, ...]) -> Step:
+    """Nothing else starts before there is a leader."""
     return Step(
         id=StepId("leader"),
-        title=f"Wait for a leader{need}",
+        title="Wait for a leader",
         risk=Risk.READ_ONLY,
         targets=servers,
         before=(),
         action=Observe(),
-        after=(LeaderElected(servers, at_least),),
+        after=(LeaderElected(servers),),
+        rollback=NothingToUndo("only looks"),
+        timeout_s=LEADER_S,
+    )
+
+
+def await_lone_leader(server: ServerName, *, led: Check, newest: LogPosition | None) -> Step:
+    """Nothing else starts before the one that leads alone holds the newest entry and has committed a read."""
+    need = f" (it holds {newest})" if newest is not None else ""
+    return Step(
+        id=StepId("leader"),
+        title=f"Wait until {server} leads alone{need} and answers a consistent read",
+        risk=Risk.READ_ONLY,
+        targets=(server,),
+        before=(),
+        action=Observe(),
+        after=(led, ClusterAnswers((server,))),
         rollback=NothingToUndo("only looks"),
         timeout_s=LEADER_S,
     )
@@ -402,7 +430,22 @@ def join(server: ServerName, addresses: tuple[str, ...]) -> Step:
     )
 
 
-def verify(servers: tuple[ServerName, ...]) -> Step:
+def leads_on(server: ServerName, *, led: Check) -> Step:
+    """Before each further start: a newcomer of a higher term may have made the leader stand for election again."""
+    return Step(
+        id=StepId(f"led-before-{server}"),
+        title=f"See that the leader still leads before {server} is started",
+        risk=Risk.READ_ONLY,
+        targets=(server,),
+        before=(),
+        action=Observe(),
+        after=(led,),
+        rollback=NothingToUndo("only looks"),
+        timeout_s=LEADER_S,
+    )
+
+
+def verify(servers: tuple[ServerName, ...], *, led: Check | None = None) -> Step:
     """The leader confirms itself with a quorum, and every server that answers holds what the leader holds."""
     return Step(
         id=StepId("verify"),
@@ -411,7 +454,7 @@ def verify(servers: tuple[ServerName, ...]) -> Step:
         targets=servers,
         before=(),
         action=Observe(),
-        after=(LeaderElected(servers), ClusterAnswers(servers), CaughtUp(servers)),
+        after=(led or LeaderElected(servers), ClusterAnswers(servers), CaughtUp(servers)),
         rollback=NothingToUndo("only looks"),
         timeout_s=VERIFY_S,
     )

@@ -1,19 +1,25 @@
-"""peers.json recovery (Consul 0.7 and newer): a new peer set from the survivors.
+"""peers.json recovery (Consul 0.7 and newer): the freshest survivor leads alone, then the others join it.
 
 Source: Consul's disaster recovery guide ("manual recovery using peers.json"),
 agent/consul/server.go setupRaft and hashicorp/raft RecoverCluster; the order
-is our own, from what was measured: the documentation starts all servers
-together, and that lost acknowledged writes in 4 of 22 trials, because two
-stale servers elected each other before the freshest one voted. So: everything
-stopped and held, logs read from the files, archived, approved; then exactly a
-quorum that contains the freshest, a leader that has its last index, and only
-then the rest; blank servers last and never listed.
+is our own, from what was measured. The documentation gives all survivors the
+same set and starts them together: that lost acknowledged writes in 4 of 22
+trials, because two stale servers elected each other before the freshest one
+voted. A quorum with the freshest in it is enough only while no other hand
+starts a held one: with two stale ones started by configuration management the
+key was gone in 3 of 3 (docs/adr/0016). So: everything stopped and held, logs
+read from the files, archived, approved; then one server, the freshest, gets a
+peers.json with itself as the only voter. Nobody else can be elected: the
+majority of the old set is gone, and the new set is one server. Once it leads
+and holds the newest entry, the others are started with the data that they
+have and no peers.json; gossip brings them, the leader adds them, autopilot
+promotes them. Blank servers come last.
 """
 
 from __future__ import annotations
 
 from recovery.diagnosis import MajorityGone, ServersStopped, Sight, Survey, VoterSight, survey
-from recovery.diagnosis.survey import blank, has_files, of_older_sets, position, raft_address
+from recovery.diagnosis.survey import blank, has_files, is_peer, of_older_sets, position, raft_address
 from recovery.diagnosis.versions import live_peers_file
 from recovery.model import ClusterObservation, NodeId, ServerName, ServerObservation, host_of
 from recovery.plan import (
@@ -22,8 +28,8 @@ from recovery.plan import (
     AgentStopped,
     Check,
     ConfigurationIs,
-    IsVoter,
     LeaderElected,
+    LeaderHolds,
     LogIs,
     NoLeader,
     OneHistory,
@@ -64,7 +70,7 @@ def build(
 ) -> Proposal | Refusal:
     """Plan the recovery, or say everything that stands against it at once."""
     seen = survey(observation, lost)
-    survivors = seen.seen(Sight.RUNNING, Sight.STOPPED)
+    survivors = seen.survivors
     problems = _problems(seen, survivors)
     if problems:
         missing = ",".join(dict.fromkeys((*lost, *(v.claim_as for v in unaccounted(seen)))))
@@ -190,21 +196,13 @@ def _plan(seen: Survey, survivors: tuple[VoterSight, ...], *, bigger: bool) -> P
         key=lambda name: _rank(observation.server(name)),
         reverse=True,
     )
-    freshest = ranked[0]
-    newest = position(observation.server(freshest))
+    alone, rest = ranked[0], tuple(ranked[1:])
+    newest = position(observation.server(alone))
     by_name = {voter.name: voter for voter in survivors}
-    version = protocol(observation.server(freshest))
-    peers = tuple(
-        Peer(
-            # Its own id, not the one that the old set has for it: after an upgrade that may still be an address.
-            id=observation.server(name).node_id if version >= 3 else by_name[name].address,
-            address=by_name[name].address,
-            voter=True,
-        )
-        for name in sorted(ranked)
-    )
-    quorum = len(ranked) // 2 + 1
-    first, rest = tuple(ranked[:quorum]), tuple(ranked[quorum:])
+    version = protocol(observation.server(alone))
+    address = by_name[alone].address
+    # Its own id, not the one that the old set has for it: after an upgrade that may still be an address.
+    me = Peer(observation.server(alone).node_id if version >= 3 else address, address, voter=True)
     blanks = tuple(
         server.name
         for server in observation.servers
@@ -217,6 +215,7 @@ def _plan(seen: Survey, survivors: tuple[VoterSight, ...], *, bigger: bool) -> P
     )
     touched = (*blanks, *ranked)
     claimed = claims(seen)
+    silent = tuple(Silent(claim.server, claim.node_id, claim.address) for claim in claimed)
     steps: list[Step] = [
         parts.save_snapshot(name)
         for name in ranked
@@ -225,53 +224,50 @@ def _plan(seen: Survey, survivors: tuple[VoterSight, ...], *, bigger: bool) -> P
     # An approval may be minutes old: nothing is touched where a leader or a lost server is back.
     quiet: tuple[Check, ...] = (
         NoLeader(tuple(server.name for server in observation.servers if server.reached)),
-        *(
-            Silent(claim.server, claim.node_id, claim.address)
-            for claim in claimed
-            # Whom this plan fences itself is reached, and kept from starting only then.
-            if claim.server not in {name for name, _ in fenced}
-        ),
+        # Whom this plan fences itself is reached, and kept from starting only then.
+        *(check for check in silent if check.name not in {name for name, _ in fenced}),
     )
     steps += [parts.hold(name, before=quiet) for name in touched]
     steps += [parts.stop(name) for name in touched]
     steps += [parts.fence(name, why=why) for name, why in fenced]
     steps += [parts.archive(name) for name in touched if has_files(observation.server(name))]
     steps += [parts.archive(name, fenced=True) for name, _ in fenced]
-    steps += [_write(name, peers, version, touched) for name in sorted(ranked)]
-    # Exactly these start now. One more that somebody started by hand would be a vote nobody planned.
-    others_down = tuple(AgentStopped(name) for name in touched if name not in first)
-    silent = tuple(Silent(claim.server, claim.node_id, claim.address) for claim in claimed)
-    # Asked again at each try: a retry may come hours later, when the lost ones are back and lead.
-    still_quiet: tuple[Check, ...] = (
-        NoLeader(touched),
-        *silent,
+    steps.append(_write(alone, me, version, touched))
+    steps.append(
+        parts.start_recovered(
+            alone,
+            # Asked again at each try: a retry may come hours later, when the lost ones are back and lead.
+            before=(
+                PeersFileIs(alone, (me,)),
+                AgentHeld(alone),
+                *(AgentStopped(name) for name in touched if name != alone),
+                NoLeader(touched),
+                *silent,
+            ),
+            after=(ConfigurationIs(alone, (me,)),),
+        )
     )
-    steps += [
-        parts.start_recovered(
-            name,
-            before=(PeersFileIs(name, peers), AgentHeld(name), *others_down, *still_quiet),
-            after=(ConfigurationIs(name, peers),),
-            together="start-quorum",
-        )
-        for name in first
-    ]
-    steps.append(parts.await_leader(first, at_least=newest))
-    led = LeaderElected(tuple(ranked), newest)
-    steps += [
-        parts.start_recovered(
-            name,
-            before=(PeersFileIs(name, peers), led),
-            after=(ConfigurationIs(name, peers), IsVoter(name)),
-            together="start-rest",
-        )
-        for name in rest
-    ]
-    gossip = tuple(by_name[name].address.rpartition(":")[0] for name in ranked)
+    holders = tuple(name for name in ranked if position(observation.server(name)) == newest)
+    # All of them are asked: one of the others may lead too, whoever started it.
+    led: Check = LeaderElected(touched) if newest is None else LeaderHolds(touched, newest, holders)
+    steps.append(parts.await_lone_leader(alone, led=led, newest=newest))
+    gossip = (host_of(address),)
+    beside = (led, *silent)
+    if _cannot_elect(rest, seen):
+        steps += [parts.start_beside(name, before=(PeersFileAbsent(name), *beside)) for name in rest]
+        steps += [parts.join(name, gossip) for name in rest]
+    else:
+        # Each is told of the new set before the next one starts: together they could still elect by their old one.
+        for name in rest:
+            steps.append(parts.leads_on(name, led=led))
+            steps.append(parts.start_beside(name, before=(PeersFileAbsent(name), *beside), together=""))
+            steps.append(parts.join(name, gossip))
     for name in blanks:
         # One by one: two of them that see each other before the leader could found a cluster of their own.
+        steps.append(parts.leads_on(name, led=led))
         steps.append(parts.start_again(name, together="", before=(led, PeersFileAbsent(name))))
         steps.append(parts.join(name, gossip))
-    steps.append(parts.verify((*ranked, *blanks)))
+    steps.append(parts.verify((*ranked, *blanks), led=led))
     assumptions: list[Check] = [
         LogIs(
             name,
@@ -281,14 +277,15 @@ def _plan(seen: Survey, survivors: tuple[VoterSight, ...], *, bigger: bool) -> P
         )
         for name in touched
     ]
-    if len(ranked) > 1:
-        assumptions.append(OneHistory(freshest, tuple(ranked[1:])))
+    if rest:
+        assumptions.append(OneHistory(alone, rest))
     assumptions += silent
     return Plan(
         schema=SCHEMA,
         procedure=NAME,
         cluster=observation.cluster,
-        summary=f"Make {_and(ranked)} the new peer set by peers.json, starting with the freshest ({freshest})"
+        summary=f"Make {alone}, which has the freshest log, lead alone by peers.json"
+        + (f"; then {_and(rest)} join{'s' if len(rest) == 1 else ''} it" if rest else "")
         + (f"; then take {_and(blanks)} in as new servers" if blanks else "")
         + ".",
         claims=claimed,
@@ -299,6 +296,24 @@ def _plan(seen: Survey, survivors: tuple[VoterSight, ...], *, bigger: bool) -> P
         ),
         steps=tuple(steps),
     )
+
+
+def _cannot_elect(rest: tuple[ServerName, ...], seen: Survey) -> bool:
+    """Whether these servers, started together with the peer sets they have, are too few to elect one of them.
+
+    The leader and the claimed ones do not count: the one gives no vote while it leads, the others are silent.
+    """
+
+    def votes(name: ServerName) -> tuple[int, int]:
+        peers = [peer for peer in seen.server(name).configuration if peer.voter]
+        there = [
+            peer
+            for peer in peers
+            if any(is_peer(seen.server(n), NodeId(peer.id), peer.address, seen.observation) for n in rest)
+        ]
+        return len(there), len(peers) // 2 + 1
+
+    return all(there < needed for there, needed in map(votes, rest))
 
 
 def _rank(server: ServerObservation) -> tuple[int, int, str]:
@@ -313,10 +328,10 @@ def _why_fenced(server: ServerObservation) -> str:
     return "it is no voter of this cluster but holds data of its own"
 
 
-def _write(name: ServerName, peers: tuple[Peer, ...], version: int, touched: tuple[ServerName, ...]) -> Step:
+def _write(name: ServerName, me: Peer, version: int, touched: tuple[ServerName, ...]) -> Step:
     return Step(
         id=StepId(f"write-peers-{name}"),
-        title=f"Write peers.json with {len(peers)} peer{'' if len(peers) == 1 else 's'} on {name}",
+        title=f"Write peers.json on {name} alone, with {name} as the only voter",
         # Still to be taken back, but it is a loaded gun: whoever starts the agent recovers with it.
         risk=Risk.IRREVERSIBLE,
         targets=(name,),
@@ -325,10 +340,9 @@ def _write(name: ServerName, peers: tuple[Peer, ...], version: int, touched: tup
             AgentHeld(name),
             StateArchived(name),
         ),
-        action=WritePeers(name, peers, version),
-        after=(PeersFileIs(name, peers),),
+        action=WritePeers(name, (me,), version),
+        after=(PeersFileIs(name, (me,)),),
         rollback=Undo(RemovePeers(name), (PeersFileAbsent(name),), on_abort=True),
-        together="write-peers",
         timeout_s=parts.STOP_S,
     )
 
@@ -342,10 +356,20 @@ def _warnings(
 ) -> tuple[str, ...]:
     observation = seen.observation
     warnings: list[str] = []
-    if len(ranked) < seen.quorum:
+    voters = [voter for voter in seen.voters if voter.name in ranked]
+    if len(voters) < seen.quorum:
         warnings.append(
-            f"Newer writes may be lost: only {len(ranked)} of {len(seen.voters)} voters could be ranked, "
+            f"Newer writes may be lost: only {len(voters)} of {len(seen.voters)} voters could be ranked, "
             "so what only the lost servers held is gone."
+        )
+    if not any(voter.name == ranked[0] for voter in voters):
+        warnings.append(
+            f"{ranked[0]} has had no vote so far; no voter that is left has a fresher log, so it becomes the first one."
+        )
+    if len(ranked) > 1 or blanks:
+        warnings.append(
+            f"{ranked[0]} is the only voter until another one has joined it, some ten seconds: what is written in that "
+            "time is on its disk alone."
         )
     warnings.append(
         "Writes that were never acknowledged may appear: recovery commits every entry of the log."

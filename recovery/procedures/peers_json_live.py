@@ -1,10 +1,11 @@
-"""peers.json as it was before 0.7: the live peer set, an array of "ip:port", the same on all servers there.
+"""peers.json as it was before 0.7, where no server can lead alone: two servers lead as a pair, the rest joins them.
 
-Nothing is consumed and no log line tells that it was read: the proof is the number of peers and the leader
-(measured on 0.6.4: 5 of 5 good with all three servers). A server that finds its own removal in its log leads
-for a moment only; the set that it was elected with outlives it (see old_logs), so a leader comes that stays.
-The order is that of peers.json from 0.7 on: exactly a quorum that contains the freshest, a leader that stays
-and has its last index, then the rest, blank servers last.
+The file is the live peer set, an array of "ip:port". Nothing is consumed and no log line tells that it was read:
+the proof is the number of peers and the leader. A server that finds its own removal in its log leads for a moment
+only; the set that it was elected with outlives it (see old_logs), so a leader comes that stays. One alone would be
+stuck for good, and from a file that names itself alone it begins no election (EnableSingleNode). So the smallest
+set in which nobody leads without the freshest one's vote: the freshest and one more. All others still have no
+peers, so they elect nobody whoever starts them (docs/adr/0016); they are started beside the leader.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from recovery.plan import (
     ConfigurationIs,
     IsVoter,
     LeaderElected,
+    LeaderHolds,
     NoLeader,
     NothingToUndo,
     Observe,
@@ -43,7 +45,7 @@ from recovery.plan import (
     Undo,
     WritePeers,
 )
-from recovery.procedures import old_logs, parts
+from recovery.procedures import old_logs, parts, sorting
 from recovery.procedures.clients import client_steps
 from recovery.procedures.ranking import ranking
 from recovery.raftentry import LogPosition, Peer
@@ -99,63 +101,47 @@ def _plan(
 ) -> Plan:
     names = tuple(server.name for server in ranked)
     newest = position(ranked[0])
-    addresses = [raft_address(server, observation) for server in ranked]
-    peers = tuple(Peer(address, address, voter=True) for address in sorted(addresses))
+    addresses = {server.name: raft_address(server, observation) for server in ranked}
+    pair, rest = names[:2], names[2:]
+    peers = tuple(Peer(address, address, voter=True) for address in sorted(addresses[name] for name in pair))
+    everybody = tuple(Peer(address, address, voter=True) for address in sorted(addresses.values()))
     blanks = tuple(server.name for server in observation.servers if server.reached and blank(server))
     everyone = (*names, *blanks)
-    quorum = len(peers) // 2 + 1
-    first, rest = names[:quorum], names[quorum:]
-    quiet: tuple[Check, ...] = (
-        NoLeader(everyone),
-        *(Silent(claim.server, claim.node_id, claim.address) for claim in claims),
-    )
+    silent = tuple(Silent(claim.server, claim.node_id, claim.address) for claim in claims)
+    quiet: tuple[Check, ...] = (NoLeader(everyone), *silent)
+    holders = tuple(server.name for server in old_logs.freshest(ranked))
+    leads: Check = LeaderElected(everyone) if newest is None else LeaderHolds(everyone, newest, holders)
+    led: tuple[Check, ...] = (leads, *silent)
+    gossip = tuple(host_of(addresses[name]) for name in pair)
     steps: list[Step] = []
     steps += [parts.hold(name, before=quiet) for name in everyone]
     steps += [parts.stop(name) for name in everyone]
     steps += [parts.archive(name) for name in names]
-    steps += [_write(name, peers, everyone) for name in sorted(names)]
-    down: tuple[Check, ...] = tuple(AgentStopped(name) for name in everyone if name not in first)
+    steps += [_write(name, peers, everyone) for name in sorted(pair)]
+    down: tuple[Check, ...] = tuple(AgentStopped(name) for name in everyone if name not in pair)
     steps += [
-        _start(
-            name,
-            together="start-quorum",
-            before=(PeersFileIs(name, peers), AgentHeld(name), *down, *quiet),
-            after=(AgentRunning(name),),
-        )
-        for name in first
+        _start(name, before=(PeersFileIs(name, peers), AgentHeld(name), *down, *quiet)) for name in pair
     ]
-    steps.append(
-        parts.leader_stays(first, at_least=newest, rollback=NothingToUndo("only looks")),
-    )
-    led: tuple[Check, ...] = (LeaderElected(names, newest),)
-    steps += [
-        _start(
-            name,
-            together="start-rest",
-            before=(PeersFileIs(name, peers), *led),
-            after=(AgentRunning(name), IsVoter(name)),
-        )
-        for name in rest
-    ]
-    steps += [_knows_peers(name, peers) for name in names]
-    gossip = tuple(host_of(raft_address(server, observation)) for server in ranked)
+    steps.append(parts.leader_stays(pair, at_least=newest, rollback=NothingToUndo("only looks")))
+    steps += sorting.take_in(rest, gossip=gossip, start_before=led, restart_before=led)
+    steps += [_knows_peers(name, everybody) for name in names]
     for name in blanks:
         steps.append(parts.start_again(name, together="", before=led))
         steps.append(parts.join(name, gossip))
-    steps.append(parts.verify(everyone))
+    steps.append(parts.verify(everyone, led=leads))
     steps += client_steps(observation.clients, everyone)
     assumptions: list[Check] = [
         *old_logs.log_assumptions([*ranked, *(observation.server(name) for name in blanks)], observation)
     ]
     if len(ranked) > 1:
         assumptions.append(OneHistory(names[0], names[1:]))
-    assumptions += [Silent(claim.server, claim.node_id, claim.address) for claim in claims]
+    assumptions += silent
     return Plan(
         schema=SCHEMA,
         procedure=NAME,
         cluster=observation.cluster,
-        summary=f"Write the same peers.json, as it was before 0.7, on {_and(names)}, and start first "
-        f"{_and(first)}: {names[0]} has the freshest log.",
+        summary=f"Write peers.json, as it was before 0.7, on {_and(pair)}, which lead together at first "
+        f"({names[0]} has the freshest log)" + (f"; then {_and(rest)} join them." if rest else "."),
         claims=claims,
         assumptions=tuple(assumptions),
         warnings=_warnings(observation, ranked, newest, claims),
@@ -179,7 +165,7 @@ def _write(name: ServerName, peers: tuple[Peer, ...], everyone: tuple[ServerName
     )
 
 
-def _start(name: ServerName, *, together: str, before: tuple[Check, ...], after: tuple[Check, ...]) -> Step:
+def _start(name: ServerName, *, before: tuple[Check, ...]) -> Step:
     return Step(
         id=StepId(f"start-{name}"),
         title=f"Start {name} with these peers",
@@ -187,9 +173,9 @@ def _start(name: ServerName, *, together: str, before: tuple[Check, ...], after:
         targets=(name,),
         before=before,
         action=StartAgent(name),
-        after=after,
+        after=(AgentRunning(name),),
         rollback=CannotUndo("it may vote and take entries; only the archive holds the old state"),
-        together=together,
+        together="start-pair",
         timeout_s=parts.START_S,
     )
 
@@ -215,12 +201,7 @@ def _warnings(
     newest: LogPosition | None,
     claims: tuple[Claim, ...],
 ) -> tuple[str, ...]:
-    warnings: list[str] = []
-    if len(ranked) <= len(observation.servers) // 2:
-        warnings.append(
-            f"Newer writes may be lost: only {len(ranked)} of {len(observation.servers)} servers could be ranked, "
-            "so what only the lost servers held is gone."
-        )
+    warnings = [*old_logs.loss_warnings(observation, ranked, claims)]
     warnings.append(
         "Writes that were never acknowledged may appear: the new leader commits every entry of its log."
     )
@@ -231,10 +212,6 @@ def _warnings(
                 f"{server.name} ends at {place}, the freshest at {newest}: "
                 f"what {server.name} holds beside the freshest's history is dropped."
             )
-    warnings += [
-        f"{claim.server} ({claim.address}): if this server ever comes back, wipe its raft directory first."
-        for claim in claims
-    ]
     warnings += [
         f"{server.name} has no data and joins as a new server at the end."
         for server in observation.servers

@@ -11,12 +11,12 @@ from recovery.model import ServerName
 from recovery.plan import (
     AgentRunning,
     AgentStopped,
-    CannotUndo,
     Check,
     IsVoter,
     JoinGossip,
     KnowsLeader,
     NothingToUndo,
+    OverrideAbsent,
     Risk,
     StartAgent,
     Step,
@@ -28,22 +28,6 @@ from recovery.procedures import parts
 
 SORT_S = 20
 """A follower hears of a leader with the next heartbeat, and is a peer once it is seen in gossip (under 5 s)."""
-
-
-def start_follower(server: ServerName, *, before: tuple[Check, ...]) -> Step:
-    """With its own configuration; the leader's log becomes its own."""
-    return Step(
-        id=StepId(f"start-{server}"),
-        title=f"Start {server}, without an override",
-        risk=Risk.IRREVERSIBLE,
-        targets=(server,),
-        before=before,
-        action=StartAgent(server),
-        after=(AgentRunning(server),),
-        rollback=CannotUndo("the leader's log has become its own; only the archive holds the old state"),
-        together="start-rest",
-        timeout_s=parts.START_S,
-    )
 
 
 def start_blank(server: ServerName, *, before: tuple[Check, ...]) -> Step:
@@ -61,12 +45,36 @@ def start_blank(server: ServerName, *, before: tuple[Check, ...]) -> Step:
     )
 
 
-def sort(servers: tuple[ServerName, ...], *, leader: ServerName, gossip: tuple[str, ...]) -> list[Step]:
+def take_in(
+    servers: tuple[ServerName, ...],
+    *,
+    gossip: tuple[str, ...],
+    start_before: tuple[Check, ...],
+    restart_before: tuple[Check, ...],
+) -> tuple[Step, ...]:
+    """Start servers without peers beside a leader, sort them, and restart those that are no peers of it."""
+    return (
+        *parts.stage(
+            "The rest, sorted into follower and error",
+            [
+                *(parts.start_beside(name, before=(*start_before, OverrideAbsent(name))) for name in servers),
+                *_sort(servers, gossip=gossip),
+            ],
+        ),
+        *parts.stage("Stop and start the error ones", _restart_errors(servers, before=restart_before)),
+        *parts.stage(
+            "Stop and start followers that are no peers yet",
+            _restart_followers(servers, before=restart_before),
+        ),
+    )
+
+
+def _sort(servers: tuple[ServerName, ...], *, gossip: tuple[str, ...]) -> list[Step]:
     """See who follows the leader and is its peer; who is not is named, and the next steps are for it."""
     return [
         Step(
             id=StepId(f"sort-{server}"),
-            title=f"Sort {server}: follower and peer of {leader}, or error (knows no leader)",
+            title=f"Sort {server}: follower and peer of the leader, or error (knows no leader)",
             risk=Risk.REVERSIBLE,
             targets=(server,),
             before=(),
@@ -81,7 +89,7 @@ def sort(servers: tuple[ServerName, ...], *, leader: ServerName, gossip: tuple[s
     ]
 
 
-def restart_errors(servers: tuple[ServerName, ...], *, before: tuple[Check, ...]) -> list[Step]:
+def _restart_errors(servers: tuple[ServerName, ...], *, before: tuple[Check, ...]) -> list[Step]:
     """Those that know no leader, one by one, each until it is a peer."""
     return [
         step
@@ -90,7 +98,7 @@ def restart_errors(servers: tuple[ServerName, ...], *, before: tuple[Check, ...]
     ]
 
 
-def restart_followers(servers: tuple[ServerName, ...], *, before: tuple[Check, ...]) -> list[Step]:
+def _restart_followers(servers: tuple[ServerName, ...], *, before: tuple[Check, ...]) -> list[Step]:
     """Those that are still no peers, one by one, each until it is one."""
     return [
         step

@@ -18,8 +18,10 @@ from recovery.plan import (
     AgentStopped,
     CannotUndo,
     Check,
+    Claim,
     IsVoter,
     LeaderElected,
+    LeaderHolds,
     LogEndsAlone,
     NoLeader,
     OneHistory,
@@ -28,6 +30,7 @@ from recovery.plan import (
     PlanReport,
     Proposal,
     Refusal,
+    Silent,
     StateArchived,
     Step,
     StillLeads,
@@ -48,7 +51,8 @@ def build(
 ) -> Proposal | Refusal:
     """Plan the stages, or say why no server can lead alone here."""
     ranked = old_logs.holders(observation, diagnosis)
-    problems = _problems(observation, diagnosis, ranked, lost)
+    claimed = old_logs.claimed(observation, lost)
+    problems = _problems(observation, diagnosis, ranked, claimed)
     if problems:
         return Refusal(
             procedure=NAME,
@@ -57,22 +61,23 @@ def build(
             "before 0.7 instead, where that can heal.",
         )
     chosen = next(s for s in old_logs.freshest(ranked) if old_logs.can_lead_alone(s, observation))
-    return Proposal(_plan(observation, ranked, chosen), PlanReport(ranking=ranking(observation)))
+    claims = old_logs.claims_of(claimed, observation)
+    return Proposal(_plan(observation, ranked, chosen, claims), PlanReport(ranking=ranking(observation)))
 
 
 def _problems(
     observation: ClusterObservation,
     diagnosis: PeersEmptied,
     ranked: list[ServerObservation],
-    lost: tuple[ServerName, ...],
+    claimed: list[ServerObservation],
 ) -> tuple[str, ...]:
+    away = {server.name for server in claimed}
     problems = [
         f"{name} is not reachable: the staged bootstrap needs every server there, because its log may be the "
         "freshest."
         for name in diagnosis.unseen
+        if name not in away
     ]
-    if lost:
-        problems.append("Servers are claimed as gone for good, so not every server is there.")
     problems += old_logs.unknown_logs(ranked)
     problems += old_logs.strangers(observation)
     if problems:
@@ -93,24 +98,29 @@ def _set(server: ServerObservation) -> str:
 
 
 def _plan(
-    observation: ClusterObservation, ranked: list[ServerObservation], chosen: ServerObservation
+    observation: ClusterObservation,
+    ranked: list[ServerObservation],
+    chosen: ServerObservation,
+    claims: tuple[Claim, ...],
 ) -> Plan:
     alone = chosen.name
     newest = position(chosen)
     rest = tuple(server.name for server in ranked if server.name != alone)
     blanks = tuple(server.name for server in observation.servers if blank(server))
     everyone = (alone, *rest, *blanks)
-    leads = LeaderElected((alone,), newest)
+    holders = tuple(server.name for server in old_logs.freshest(ranked))
+    leads: Check = LeaderElected(everyone) if newest is None else LeaderHolds(everyone, newest, holders)
+    silent = tuple(Silent(claim.server, claim.node_id, claim.address) for claim in claims)
     gossip = (host_of(raft_address(chosen, observation)),)
     down: tuple[Check, ...] = tuple(AgentStopped(name) for name in everyone)
     others_down = tuple(AgentStopped(name) for name in everyone if name != alone)
-    follow: tuple[Check, ...] = (leads,)
+    follow: tuple[Check, ...] = (leads, *silent)
     others = (*rest, *blanks)
     steps: list[Step] = []
     steps += parts.stage(
         "Stop without leaving, and archive",
         [
-            *(parts.hold(name, before=(NoLeader(everyone),)) for name in everyone),
+            *(parts.hold(name, before=(NoLeader(everyone), *silent)) for name in everyone),
             *(parts.stop(name) for name in everyone),
             *(parts.archive(name) for name in (alone, *rest)),
         ],
@@ -119,7 +129,7 @@ def _plan(
         f"{alone} alone",
         [
             parts.override_one(alone, before=(*down, AgentHeld(alone), StateArchived(alone))),
-            parts.start_alone(alone, before=others_down),
+            parts.start_alone(alone, before=(*others_down, *silent)),
             parts.leader_stays(
                 (alone,),
                 at_least=newest,
@@ -129,19 +139,8 @@ def _plan(
             ),
         ],
     )
-    steps += parts.stage(
-        "The rest, sorted into follower and error",
-        [
-            *(
-                sorting.start_follower(name, before=(StillLeads(alone, newest), OverrideAbsent(name)))
-                for name in rest
-            ),
-            *sorting.sort(rest, leader=alone, gossip=gossip),
-        ],
-    )
-    steps += parts.stage("Stop and start the error ones", sorting.restart_errors(rest, before=follow))
-    steps += parts.stage(
-        "Stop and start followers that are no peers yet", sorting.restart_followers(rest, before=follow)
+    steps += sorting.take_in(
+        rest, gossip=gossip, start_before=(StillLeads(alone, newest), *silent), restart_before=follow
     )
     # A blank one that sees no leader could found a cluster with others like it: last, one by one, with a leader.
     for name in blanks:
@@ -152,7 +151,7 @@ def _plan(
         [
             parts.override_off(alone, before=tuple(IsVoter(name) for name in others)),
             *parts.restart_leader(alone, others, at_least=newest),
-            parts.verify(everyone),
+            parts.verify(everyone, led=leads),
         ],
     )
     steps += client_steps(observation.clients, everyone)
@@ -162,6 +161,7 @@ def _plan(
     ]
     if rest:
         assumptions.append(OneHistory(alone, rest))
+    assumptions += silent
     return Plan(
         schema=SCHEMA,
         procedure=NAME,
@@ -170,9 +170,12 @@ def _plan(
         f"then {_and(others)} follow{'s' if len(others) == 1 else ''}."
         if others
         else f"Staged bootstrap: {alone} leads alone.",
-        claims=(),
+        claims=claims,
         assumptions=tuple(assumptions),
-        warnings=_warnings(ranked, chosen, blanks, newest),
+        warnings=(
+            *old_logs.loss_warnings(observation, ranked, claims),
+            *_warnings(ranked, chosen, blanks, newest),
+        ),
         steps=tuple(steps),
     )
 

@@ -10,9 +10,16 @@ Source: Consul's outage recovery guide, "try to bring the servers back first".
 from __future__ import annotations
 
 from recovery.diagnosis import Degraded, ServersStopped, Sight, Survey, survey
-from recovery.diagnosis.survey import believed_peers, blank, of_older_sets, position, raft_address
+from recovery.diagnosis.survey import (
+    believed_peers,
+    blank,
+    is_peer,
+    of_older_sets,
+    position,
+    raft_address,
+)
 from recovery.diagnosis.versions import live_peers_file
-from recovery.model import ClusterObservation, ServerName, ServerObservation, host_of
+from recovery.model import ClusterObservation, NodeId, ServerName, ServerObservation, host_of
 from recovery.plan import SCHEMA, Check, PeersFileAbsent, Plan, PlanReport, Proposal, Refusal, Silent, Step
 from recovery.procedures import parts
 from recovery.procedures.ranking import ranking
@@ -71,7 +78,7 @@ def build(observation: ClusterObservation, diagnosis: ServersStopped | Degraded)
         for s in stopped
         if s.name not in (*first, *older)
         and not blank(s)
-        and not (led and (_was_removed(s, seen) or _peerless(s, seen)))
+        and not (led and (_may_join(s, seen) or _peerless(s, seen)))
     )
     empty = tuple(voter.name for voter in seen.seen(Sight.BARE))
     last = tuple(s.name for s in stopped if s.name not in (*first, *foreign, *older, *empty))
@@ -128,7 +135,7 @@ def build(observation: ClusterObservation, diagnosis: ServersStopped | Degraded)
         )
         for name in first
     ]
-    steps.append(parts.await_leader(everyone, at_least=None))
+    steps.append(parts.await_leader(everyone))
     steps += [parts.await_voter(name) for name in first]
     gossip = tuple(
         host_of(raft_address(observation.server(voter.name), observation))
@@ -136,7 +143,10 @@ def build(observation: ClusterObservation, diagnosis: ServersStopped | Degraded)
     )
     for name in (*last, *running_blanks):
         # One by one: two blank ones that see each other before the leader could found a cluster of their own.
-        steps.append(parts.start_again(name, together="", before=_unloaded(observation.server(name))))
+        silent = _left_out_are_silent(name, seen)
+        steps.append(
+            parts.start_again(name, together="", before=(*_unloaded(observation.server(name)), *silent))
+        )
         steps.append(parts.join(name, gossip))
     fenced = {s.name for s in observation.servers if s.host is not None and s.host.fenced_by}
     left_out = {*fenced, *foreign, *older, *empty}
@@ -156,14 +166,19 @@ def build(observation: ClusterObservation, diagnosis: ServersStopped | Degraded)
     warnings += [_empty_line(name) for name in empty]
     warnings += [
         f"{name} learns the newest peer set only once it runs: keep {', '.join(away)} off until then."
-        for name in first
+        for name in (*first, *last)
         if (away := [check.name for check in _left_out_are_silent(name, seen)])
+    ]
+    joined = [name for name in last if not blank(observation.server(name))]
+    warnings += [
+        f"{name} ends at {position(observation.server(name))}: what it holds beside the leader's history is dropped."
+        for name in joined
     ]
     plan = Plan(
         schema=SCHEMA,
         procedure=NAME,
         cluster=observation.cluster,
-        summary=f"Start {', '.join((*first, *last))}. No data is lost.",
+        summary=f"Start {', '.join((*first, *last))}." + ("" if joined else " No data is lost."),
         claims=(),
         assumptions=(),
         warnings=tuple(warnings),
@@ -224,16 +239,19 @@ def _peerless(server: ServerObservation, seen: Survey) -> bool:
     )
 
 
-def _was_removed(server: ServerObservation, seen: Survey) -> bool:
-    """Whether it once belonged to this leader's cluster and cannot found another one with those like it.
+def _may_join(server: ServerObservation, seen: Survey) -> bool:
+    """Whether it once belonged to this leader's cluster and cannot elect another one with those like it.
 
-    Its own peer set must have the leader in it, and too few members that the
-    leader does not count to make a quorum of their own.
+    Its own peer set must have the leader in it, who gives no vote while it leads. Of the others those that the
+    leader does not count would vote by the old set: too few of them may be here, and who is away has to be silent.
     """
-    now = {voter.node_id for voter in seen.voters}
-    own = [peer.id for peer in server.configuration if peer.voter]
-    leader = seen.server(seen.leaders[0]).node_id
-    return leader in own and sum(peer not in now for peer in own) < len(own) // 2 + 1
+    own = [peer for peer in server.configuration if peer.voter]
+    leader = seen.server(seen.leaders[0])
+    if not any(is_peer(leader, NodeId(p.id), p.address, seen.observation) for p in own):
+        return False
+    ids = {peer.id for peer in own}
+    here = [v for v in seen.former if v.node_id in ids and v.sight in {Sight.STOPPED, Sight.RUNNING}]
+    return len(here) < len(own) // 2 + 1
 
 
 def _foreign_line(name: ServerName) -> str:

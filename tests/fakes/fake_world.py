@@ -60,6 +60,7 @@ from recovery.plan import (
     JoinGossip,
     KnowsLeader,
     LeaderElected,
+    LeaderHolds,
     LeaderStays,
     LiftFence,
     LogEndsAlone,
@@ -103,6 +104,8 @@ class FakeServer:
     """None: blank."""
     keys: frozenset[str] = frozenset()
     """What was written and acknowledged, as far as this server's log holds it."""
+    past: set[LogPosition] = field(default_factory=set)
+    """Where its log ended before: entries that it holds, as far as anybody asks for them."""
     running: bool = True
     reachable: bool = True
     restarted: bool = False
@@ -240,6 +243,7 @@ class FakeWorld:
         if leader.name != self._led_by and leader.last is not None:
             # A new leader writes in a term of its own.
             self._led_by = leader.name
+            leader.past.add(leader.last)
             leader.last = LogPosition(term=leader.last.term + 1, index=leader.last.index + 1)
         others = self.leading()[1:]
         for server in self.servers.values():
@@ -269,7 +273,7 @@ class FakeWorld:
                 )
                 if not keeps_its_set:
                     server.voters = leader.voters
-                server.last, server.keys = leader.last, leader.keys
+                server.last, server.keys, server.past = leader.last, leader.keys, set(leader.past)
                 server.log_voters, server.replayed = leader.voters, True
 
     def _start(self, server: FakeServer) -> None:
@@ -287,6 +291,7 @@ class FakeWorld:
         if server.took == 1 and server.last is None:
             server.voters, server.last = (server.me,), LogPosition(term=1, index=1)
         elif server.took == 1 and server.unsteady and server.last is not None:
+            server.past.add(server.last)
             server.last = LogPosition(term=server.last.term + 1, index=server.last.index + 1)
         self._settle()
 
@@ -459,6 +464,8 @@ class FakeWorld:
                 return self._leader_elected(names, at_least)
             case StillLeads(server=name, at_least=at_least):
                 return self._leader_elected((name,), at_least)
+            case LeaderHolds(servers=names, newest=newest, holders=holders):
+                return self._leader_elected(names, newest, holders)
             case IsMember(server=name, servers=names):
                 return self._members_back((name,), 0, names)
             case MembersBack(clients=clients, missing_at_most=most, servers=names):
@@ -509,7 +516,12 @@ class FakeWorld:
         away = [name for name in names if not self.servers[name].reachable]
         return Unknown(f"{', '.join(away)} cannot be reached") if away else None
 
-    def _leader_elected(self, names: tuple[ServerName, ...], at_least: LogPosition | None) -> Fact:
+    def _leader_elected(
+        self,
+        names: tuple[ServerName, ...],
+        at_least: LogPosition | None,
+        holders: tuple[ServerName, ...] = (),
+    ) -> Fact:
         found = [leader for leader in self.leading() if leader.reachable and leader.name in names]
         if len(found) > 1:
             return Fails(f"{' and '.join(leader.name for leader in found)} name themselves leader at once")
@@ -518,6 +530,12 @@ class FakeWorld:
         leader = found[0]
         if at_least is not None and (leader.last is None or leader.last.index < at_least.index):
             return Fails(f"the leader {leader.name} ends before {at_least}")
+        if (
+            at_least is not None
+            and leader.name not in holders
+            and at_least not in {*leader.past, leader.last}
+        ):
+            return Fails(f"{leader.name} leads without the newest entry ({at_least})", final=True)
         return Holds(f"{leader.name} is the leader")
 
     def _silent(self, name: str, node_id: str) -> Fact:
@@ -680,7 +698,7 @@ class FakeWorld:
                         f"{server.name} is not held or not archived by this run; nothing was done"
                     )
                 server.last, server.voters, server.peers_json = None, (), None
-                server.keys = frozenset()
+                server.keys, server.past = frozenset(), set()
             case WritePeers(peers=peers):
                 _need_stopped(server)
                 if server.held_by != run:

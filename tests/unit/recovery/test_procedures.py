@@ -98,7 +98,19 @@ class TestStart:
         assert plan(seen).procedure == "start"
         made = plan(seen, lost=("s4", "s5"), method="peers-json")
         assert "asked for by --method" in made.warnings[0]
-        assert starts(made.steps[: index(made, "leader")]) == ["s3", "s2"]
+        assert starts(made.steps[: index(made, "leader")]) == ["s3"]
+
+    def test_with_the_old_majority_there_the_rest_starts_one_by_one(self) -> None:
+        """Three of five stale ones started together could elect one of them by their old set: each joins first."""
+        seen = cluster(
+            *(stopped(name, voters=FIVE, last=(2, 20)) for name in ("s1", "s2", "s4")),
+            running("s3", voters=FIVE, last=(2, 40)),
+            unreachable("s5"),
+        )
+        made = plan(seen, lost=("s5",), method="peers-json")
+        assert starts(made.steps) == ["s3", "s4", "s2", "s1"]
+        assert index(made, "join-s4") < index(made, "led-before-s2") < index(made, "start-s2")
+        assert index(made, "join-s2") < index(made, "start-s1")
 
 
 class TestPeersJson:
@@ -111,8 +123,8 @@ class TestPeersJson:
         assert index(made, "stop-s2") < index(made, "write-peers-s1")
         assert index(made, "leader") < index(made, "start-s2")
 
-    def test_exactly_a_quorum_with_the_freshest_starts_before_the_leader(self) -> None:
-        """With the newest entries on s3 alone, s3 and one other start first; the last waits for the leader."""
+    def test_only_the_freshest_gets_a_file_and_starts_before_there_is_a_leader(self) -> None:
+        """With the newest entries on s3 alone, s3 leads alone; the others join it with the data they have."""
         seven = peers("s1", "s2", "s3", "s4", "s5", "s6", "s7")
         made = plan(
             cluster(
@@ -124,8 +136,37 @@ class TestPeersJson:
             lost=("s4", "s5", "s6", "s7"),
         )
         leader = index(made, "leader")
-        assert starts(made.steps[:leader]) == ["s3", "s2"]
-        assert starts(made.steps[leader:]) == ["s1"]
+        assert starts(made.steps[:leader]) == ["s3"]
+        assert starts(made.steps[leader:]) == ["s2", "s1"]
+        assert index(made, "start-s1") < index(made, "join-s2")
+        writes = [step.action for step in made.steps if isinstance(step.action, WritePeers)]
+        assert [(write.server, [peer.id for peer in write.peers]) for write in writes] == [
+            ("s3", [node_id("s3")])
+        ]
+        assert any("s3 is the only voter until another one has joined it" in line for line in made.warnings)
+
+    def test_a_survivor_without_a_vote_leads_alone(self) -> None:
+        """The only one left is a non-voter with the full log: it gets the file, with a word about it."""
+        s1 = Peer(node_id("s1"), "198.51.100.11:8300", voter=False)
+        voters = (s1, *peers("s2", "s3", "s4"))
+        seen = cluster(running("s1", voters=voters), *(unreachable(name) for name in ("s2", "s3", "s4")))
+        assert "--lost s2,s3,s4" in refused(seen)
+        made = plan(seen, lost=("s2", "s3", "s4"))
+        [write] = [step.action for step in made.steps if isinstance(step.action, WritePeers)]
+        assert write.peers == (Peer(s1.id, s1.address, voter=True),)
+        assert any("s1 has had no vote so far" in line for line in made.warnings)
+
+    def test_a_non_voter_that_is_fresher_than_every_voter_leads_alone(self) -> None:
+        """What it holds may be acknowledged: a stale voter beside it would lose it, so that one joins."""
+        s1 = Peer(node_id("s1"), "198.51.100.11:8300", voter=False)
+        voters = (s1, *peers("s2", "s3", "s4"))
+        seen = cluster(
+            running("s1", voters=voters, last=(2, 40)),
+            running("s2", voters=voters, last=(2, 20)),
+            *(unreachable(name) for name in ("s3", "s4")),
+        )
+        made = plan(seen, lost=("s3", "s4"))
+        assert starts(made.steps) == ["s1", "s2"]
 
     def test_everything_is_stopped_held_and_archived_before_the_first_write(self) -> None:
         """No file is written while any touched agent could still write its log, or without an archive."""
@@ -322,7 +363,7 @@ class TestOtherHistories:
         seen = cluster(
             *(stopped(name, voters=THREE, version="0.6.4", peers_json="[]") for name in ("s1", "s2", "s3"))
         )
-        assert starts(plan(seen).steps) == ["s1", "s2", "s3"]
+        assert {"s1", "s2", "s3"} == set(starts(plan(seen).steps))
 
     def test_an_emptied_server_with_its_old_id_is_no_voter_to_start(self) -> None:
         """Two of three emptied under their old ids are a gone majority: the survivor is the new peer set."""

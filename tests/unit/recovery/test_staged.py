@@ -12,6 +12,7 @@ from recovery.plan import (
     Refusal,
     RemoveOverride,
     Risk,
+    Silent,
     StartAgent,
     StopAgent,
     Undo,
@@ -134,15 +135,15 @@ def msgspec_copy(server: FakeServer, *, name: str, address: str) -> FakeServer:
 
 class TestPeersJsonAsBefore07:
     async def test_it_is_offered_beside_the_staged_one(self) -> None:
-        """`--method peers-json` writes the same addresses on all three, and starts a quorum with the freshest."""
+        """`--method peers-json`: the freshest and one more get the file and lead as a pair, the third joins them."""
         made = plan(await seen(peers_emptied()), method="peers-json")
         writes = [step.action for step in made.steps if isinstance(step.action, WritePeers)]
-        assert [write.server for write in writes] == ["s1", "s2", "s3"]
+        assert [write.server for write in writes] == ["s2", "s3"]
         assert {write.raft_protocol for write in writes} == {0}
-        assert [peer.address for peer in writes[0].peers] == [f"198.51.100.1{n}:8300" for n in (1, 2, 3)]
+        assert [peer.address for peer in writes[0].peers] == [f"198.51.100.1{n}:8300" for n in (2, 3)]
         starts = [step.action.server for step in made.steps if isinstance(step.action, StartAgent)]
-        assert starts == ["s3", "s2", "s1"]
-        assert order(made, "start-s2", "leader", "start-s1", "peers-s1", "verify")
+        assert list(dict.fromkeys(starts)) == ["s3", "s2", "s1"]
+        assert order(made, "start-s2", "leader", "start-s1", "sort-s1", "peers-s1", "verify")
 
     async def test_a_silent_server_must_be_claimed(self) -> None:
         """Unreachable is not dead: its log may be the newest."""
@@ -150,15 +151,25 @@ class TestPeersJsonAsBefore07:
         s1.reachable = s1.running = False
         assert "--lost s1" in refused(await seen((s1, s2, s3)))
 
-    async def test_with_a_dead_server_it_is_proposed_with_the_reason(self) -> None:
-        """The staged one needs everybody; this one needs a quorum and the claim, typed at approval."""
+    async def test_with_the_last_to_leave_dead_it_is_proposed_with_the_reason(self) -> None:
+        """Nobody that is left can lead alone; this one needs the claim, typed at approval."""
         s1, s2, s3 = peers_emptied()
-        s1.reachable = s1.running = False
-        given = answer(await seen((s1, s2, s3)), lost=("s1",))
+        s3.reachable = s3.running = False
+        given = answer(await seen((s1, s2, s3)), lost=("s3",))
         assert isinstance(given, Proposal)
         assert given.plan.procedure == "peers-json"
-        assert given.plan.typed_names == ("s1",)
+        assert given.plan.typed_names == ("s3",)
         assert any("No staged bootstrap" in line for line in given.report.findings)
+
+    async def test_with_another_one_dead_the_last_to_leave_leads_alone(self) -> None:
+        """A claimed server does not stand against the staged bootstrap; it has to stay silent."""
+        s1, s2, s3 = peers_emptied()
+        s1.reachable = s1.running = False
+        made = plan(await seen((s1, s2, s3)), lost=("s1",))
+        assert made.procedure == "staged"
+        assert overridden(made) == ["s3"]
+        assert made.typed_names == ("s1",)
+        assert [check.name for check in made.assumptions if isinstance(check, Silent)] == ["s1"]
 
     async def test_a_claim_about_a_reached_server_is_refused(self) -> None:
         """Its data is there, whatever the operator types."""
