@@ -35,42 +35,25 @@ ranked=$(for each in "$@"; do
     read -r term index id <"$folder/$each"
     echo "$term $index $each $id"
 done | sort -k1,1nr -k2,2nr)
-peers=$(echo "$ranked" | awk '
-    { printf "%s{\"id\":\"%s\",\"address\":\"%s:8300\",\"non_voter\":false}", (NR == 1 ? "[" : ","), $4, $3 }
-    END { print "]" }')
+order=$(echo "$ranked" | cut -d ' ' -f 3)
+freshest=$(echo "$order" | head -n 1)
+rest=$(echo "$order" | tail -n +2)
+peers=$(echo "$ranked" | head -n 1 |
+    awk '{ printf "[{\"id\":\"%s\",\"address\":\"%s:8300\",\"non_voter\":false}]\n", $4, $3 }')
 
-# 3. The same list on each, before any is started.
+# 3. The freshest leads alone, and has taken a write.
+echo "$peers" | on "$freshest" 'sudo sh -c "cat >/var/lib/consul/raft/peers.json &&
+    chown consul: /var/lib/consul/raft/peers.json" && sudo systemctl start --no-block consul'
+on "$freshest" 'until consul kv put bench/bare alone; do sleep 0.1; done' >"$folder/put" 2>&1
+
+# 4. The others, with the data that they have, until all are voters.
 running=
-for each in "$@"; do
-    echo "$peers" | on "$each" 'sudo sh -c "cat >/var/lib/consul/raft/peers.json &&
-        chown consul: /var/lib/consul/raft/peers.json"' &
+for each in $rest; do
+    on "$each" "sudo systemctl start --no-block consul
+        until consul join $freshest; do sleep 0.1; done" >"$folder/join-$each" 2>&1 &
     running="$running $!"
 done
 all $running
-
-# 4. A quorum with the freshest in it, and its leader.
-order=$(echo "$ranked" | cut -d ' ' -f 3)
-quorum=$(($# / 2 + 1))
-first=$(echo "$order" | head -n "$quorum")
-rest=$(echo "$order" | tail -n "+$((quorum + 1))")
-start() {
-    running=
-    for each in "$@"; do
-        on "$each" 'sudo systemctl start --no-block consul' &
-        running="$running $!"
-    done
-    all $running
-}
-start $first
-freshest=$(echo "$order" | head -n 1)
-on "$freshest" 'until curl -sf http://127.0.0.1:8500/v1/operator/raft/configuration | grep -q "\"Leader\":true"
-    do sleep 0.1; done'
-
-# 5. The others, until each knows the leader and all are voters.
-start $rest
-for each in $rest; do
-    on "$each" 'until curl -sf http://127.0.0.1:8500/v1/status/leader | grep -q :8300; do sleep 0.1; done'
-done
 on "$freshest" "until [ \"\$(curl -sf http://127.0.0.1:8500/v1/operator/raft/configuration |
     grep -o '\"Voter\":true' | wc -l)\" = $# ]; do sleep 0.1; done"
 on "$freshest" 'consul kv put bench/bare works' >"$folder/put"

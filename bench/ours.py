@@ -54,14 +54,14 @@ async def recover(lab: Lab, servers: Sequence[Host], *, method: str, lost: Seque
         )
         try:
             began_s = await _approve(core, cluster, run)
-            works_s, says_so_s = await asyncio.gather(
+            seen, says_so_s = await asyncio.gather(
                 until_it_works(lab, servers, began_s=began_s), _until_ended(core, cluster, run, began_s)
             )
             await driving
         finally:
             driving.cancel()
             await asyncio.gather(driving, return_exceptions=True)
-    return Trial(works_s, says_so_s)
+    return Trial(seen, says_so_s)
 
 
 async def _approve(core: Core, cluster: ClusterName, run: RunId) -> float:

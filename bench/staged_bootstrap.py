@@ -193,7 +193,7 @@ async def _has_the_key(lab: Lab, host: Host) -> bool:
 
 async def _ours(lab: Lab) -> tuple[float | None, float]:
     trial = await recover(lab, lab.servers, method="staged")
-    return trial.works_s, trial.says_so_s
+    return trial.seen.works_s, trial.says_so_s
 
 
 async def _bare(lab: Lab) -> tuple[float | None, float]:
@@ -235,7 +235,7 @@ async def _script(lab: Lab, *argv: str, may_fail: bool = False) -> tuple[float |
     finally:
         works.cancel()
         await asyncio.gather(works, return_exceptions=True)
-    return (None if works.cancelled() else works.result()), ended_s
+    return (None if works.cancelled() else works.result().works_s), ended_s
 
 
 async def _run(*argv: str, may_fail: bool = False) -> None:

@@ -76,9 +76,7 @@ def build(observation: ClusterObservation, diagnosis: ServersStopped | Degraded)
     foreign = tuple(
         s.name
         for s in stopped
-        if s.name not in (*first, *older)
-        and not blank(s)
-        and not (led and (_may_join(s, seen) or _peerless(s, seen)))
+        if s.name not in (*first, *older) and not blank(s) and not (_may_join(s, seen) or _peerless(s, seen))
     )
     empty = tuple(voter.name for voter in seen.seen(Sight.BARE))
     last = tuple(s.name for s in stopped if s.name not in (*first, *foreign, *older, *empty))
@@ -171,7 +169,8 @@ def build(observation: ClusterObservation, diagnosis: ServersStopped | Degraded)
     ]
     joined = [name for name in last if not blank(observation.server(name))]
     warnings += [
-        f"{name} ends at {position(observation.server(name))}: what it holds beside the leader's history is dropped."
+        f"{name} ends at {position(observation.server(name))}: what it holds beside the history of {seen.reference} "
+        "is dropped."
         for name in joined
     ]
     plan = Plan(
@@ -224,12 +223,12 @@ def _unloaded(server: ServerObservation) -> tuple[Check, ...]:
 
 
 def _peerless(server: ServerObservation, seen: Survey) -> bool:
-    """Whether it can lead nobody and knows no more than the leader: below 0.7, with its peers emptied.
+    """Whether it can lead nobody and knows no more than the others: below 0.7, with its peers emptied.
 
     Such a one stays a follower until the leader finds it in gossip and adds it (measured 0.6.4).
     """
     own, place = raft_address(server, seen.observation), position(server)
-    newest = position(seen.server(seen.leaders[0]))
+    newest = position(seen.server(seen.reference)) if seen.reference is not None else None
     return (
         live_peers_file(server)
         and all(peer.address == own for peer in believed_peers(server))
@@ -240,14 +239,17 @@ def _peerless(server: ServerObservation, seen: Survey) -> bool:
 
 
 def _may_join(server: ServerObservation, seen: Survey) -> bool:
-    """Whether it once belonged to this leader's cluster and cannot elect another one with those like it.
+    """Whether it once belonged to this cluster and, beside a leader of it, cannot elect another one.
 
-    Its own peer set must have the leader in it, who gives no vote while it leads. Of the others those that the
-    leader does not count would vote by the old set: too few of them may be here, and who is away has to be silent.
+    Its own peer set must have the server in it whose set counts now (the leader, where there is one). Of the others
+    those that this set does not have would vote by the old one: too few of them may be here, and who is away has to
+    be silent.
     """
     own = [peer for peer in server.configuration if peer.voter]
-    leader = seen.server(seen.leaders[0])
-    if not any(is_peer(leader, NodeId(p.id), p.address, seen.observation) for p in own):
+    if seen.reference is None:
+        return False
+    reference = seen.server(seen.reference)
+    if not any(is_peer(reference, NodeId(p.id), p.address, seen.observation) for p in own):
         return False
     ids = {peer.id for peer in own}
     here = [v for v in seen.former if v.node_id in ids and v.sight in {Sight.STOPPED, Sight.RUNNING}]

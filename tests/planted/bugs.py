@@ -197,4 +197,16 @@ BUGS = (
         ),
         tests=("tests/unit/recovery/test_engine.py", "tests/sweeps/test_killed.py"),
     ),
+    PlantedBug(
+        name="leader-by-its-index",
+        says="A leader is believed as soon as its log is long enough, whatever it holds there.",
+        edits=(
+            Edit(
+                "recovery/adapters/leader_checks.py",
+                "    if term != at_least.term:",
+                "    if term < 0:",
+            ),
+        ),
+        tests=("tests/unit/recovery/adapters/test_leader_checks.py",),
+    ),
 )
