@@ -189,6 +189,8 @@ class HostView(msgspec.Struct, frozen=True, kw_only=True):
     """Size of raft/ and serf/, what an archive needs."""
     epoch: int = 0
     """The highest epoch a driver has used here; 0 when none ever did."""
+    epoch_damaged: bool = False
+    """Whether the host's epoch file says none: then nobody may change anything there until a person has mended it."""
     last_run: str = ""
     """The run of the driver with that epoch."""
     receipts: tuple[str, ...] = ()

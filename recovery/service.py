@@ -560,6 +560,14 @@ def _warned(planned: Planned) -> Proposal:
             f"Redis: {report.store_epoch}): it was emptied or restored, or another bot works on these servers. Make "
             "sure that no other recovery is under way before you approve.",
         )
+    damaged = [s.name for s in report.observation.servers if s.host is not None and s.host.epoch_damaged]
+    if damaged:
+        warnings.insert(
+            0,
+            f"On {', '.join(damaged)} the file that says which driver was there last"
+            " (/var/lib/consul-recovery/epoch) says nothing: nothing can be changed there, and this plan will stop at"
+            " its first step there. Make sure that no other recovery works on it, remove that file, then approve.",
+        )
     if not warnings:
         return planned.proposal
     plan = planned.proposal.plan

@@ -14,7 +14,7 @@
 # Answers are lines of `name value`; texts of more than one line are base64. Exit status:
 #   64 wrong call   65 a precondition does not hold   66 an older epoch   67 another owner of this epoch
 #   68 another call holds the lock   69 too little space   (64 to 69: nothing was changed)
-#   70 it was begun and its end was not seen
+#   70 it was begun and its end was not seen   71 it was tried, it did not work, and the host is as it was before
 
 set -u
 umask 077
@@ -24,6 +24,7 @@ export LC_ALL PATH
 
 STATE=/var/lib/consul-recovery
 HOLD_DROP_IN=zz-consul-recovery-hold.conf
+START_UNIT=consul-recovery-start.service
 FENCE_DROP_IN=zz-consul-recovery-fence.conf
 STOP_DROP_IN=zz-consul-recovery-stop.conf
 OVERRIDE_FILE=zz-consul-recovery.json
@@ -70,7 +71,12 @@ load_unit() {
         *) UNIT=$UNIT.service ;;
     esac
     read_facts
-    [ "$load_state" = loaded ] || die 65 "there is no unit $UNIT on this host"
+    case $load_state in
+        loaded) ;;
+        masked) die 65 "the unit $UNIT is masked: nothing can start it; \`systemctl unmask $UNIT\` on this host, then try again" ;;
+        not-found | '') die 65 "there is no unit $UNIT on this host" ;;
+        *) die 65 "systemd cannot load the unit $UNIT ($load_state: ${load_error:-no reason given}); mend its files, then try again" ;;
+    esac
     case $exec_start in
         *consul*agent*) ;;
         *) die 65 "the unit $UNIT does not run a Consul agent" ;;
@@ -83,7 +89,8 @@ load_unit() {
 read_facts() {
     facts=$(systemctl show "$UNIT" -p LoadState -p ActiveState -p UnitFileState -p MainPID -p User \
         -p ExecStart -p ExecStartPre -p ExecStartPost -p ExecStop -p ExecStopPost -p KillSignal \
-        -p DropInPaths -p EnvironmentFiles -p Environment -p ControlGroup -p NeedDaemonReload 9>&-) ||
+        -p DropInPaths -p EnvironmentFiles -p Environment -p ControlGroup -p NeedDaemonReload \
+        -p LoadError -p Job -p ConditionResult -p Result -p ExecMainStatus 9>&-) ||
         die 65 "systemctl show $UNIT failed"
     load_state=
     active_state=
@@ -99,6 +106,11 @@ read_facts() {
     drop_in_paths=
     control_group=
     need_daemon_reload=
+    load_error=
+    job=
+    condition_result=
+    result=
+    exit_status=
     while IFS= read -r line; do
         value=${line#*=}
         case $line in
@@ -117,6 +129,11 @@ read_facts() {
             DropInPaths=*) drop_in_paths=$value ;;
             ControlGroup=*) control_group=$value ;;
             NeedDaemonReload=*) need_daemon_reload=$value ;;
+            LoadError=*) load_error=$value ;;
+            Job=*) job=${value#0} ;;
+            ConditionResult=*) condition_result=$value ;;
+            Result=*) result=$value ;;
+            ExecMainStatus=*) exit_status=$value ;;
             *) ;;
         esac
     done <<FACTS
@@ -372,17 +389,36 @@ find_bars() {
 }
 
 # Sets highest_epoch, and whose it is: its owner and its run, "" where no driver was ever here.
+# A file that says no epoch (a torn disk, an editor, a file from elsewhere) counts as the highest one, not as none:
+# nobody can say which drivers it would keep off. epoch_damaged is set then, and highest_epoch is 0.
 read_epoch() {
     highest_epoch=0
     epoch_owner=
     epoch_run=
-    [ ! -f "$STATE/epoch" ] || read -r highest_epoch epoch_owner epoch_run <"$STATE/epoch"
+    epoch_damaged=
+    # Not -f: a folder, a pipe or a dead link under this name says no epoch either.
+    [ -e "$STATE/epoch" ] || [ -h "$STATE/epoch" ] || return 0
+    rest=
+    if [ -f "$STATE/epoch" ] && [ ! -h "$STATE/epoch" ]; then
+        read -r highest_epoch epoch_owner epoch_run rest <"$STATE/epoch" || highest_epoch=
+    else
+        highest_epoch=
+    fi
+    case $highest_epoch in
+        '' | 0* | *[!0-9]* | ????????????????*) epoch_damaged=yes ;;
+        *) plain "$epoch_owner" && plain "$epoch_run" && [ -z "$rest" ] || epoch_damaged=yes ;;
+    esac
+    [ -n "$epoch_damaged" ] || return 0
+    highest_epoch=0
+    epoch_owner=
+    epoch_run=
 }
 
 # The highest epoch, whose it is and what that run did here, for a store that has forgotten it.
 say_epoch() {
     read_epoch
     say epoch "$highest_epoch"
+    [ -z "$epoch_damaged" ] || say epoch_damaged yes
     [ -n "$epoch_run" ] || return 0
     say last_run "$epoch_run"
     [ ! -e "$STATE/archive/$epoch_run/state.tar" ] || say archived yes
@@ -624,7 +660,11 @@ key_of() {
 
 # Writes a text to a file that is either the old one or the new one, also after a power cut.
 write_file() {
-    new=$(mktemp "$1.XXXXXX") && printf '%s\n' "$2" >"$new" && put_in_place "$1"
+    new=$(mktemp "$1.XXXXXX") || return 1
+    printf '%s\n' "$2" >"$new" && put_in_place "$1" && return
+    # A full disk, mostly: what was there stays, and the rest of it is not left lying about.
+    rm -f -- "$new"
+    return 1
 }
 
 put_in_place() {
@@ -634,8 +674,32 @@ put_in_place() {
 # A copy of peers.json as it is, in the archive folder of this run.
 copy_peers_file() {
     mkdir -p "$STATE/archive/$RUN" || die 65 "$STATE/archive/$RUN cannot be made"
-    new=$(mktemp "$STATE/archive/$RUN/$1.XXXXXX") && head -c 65536 "$data_dir/raft/peers.json" >"$new" &&
-        put_in_place "$STATE/archive/$RUN/$1"
+    new=$(mktemp "$STATE/archive/$RUN/$1.XXXXXX") || return 1
+    head -c 65536 "$data_dir/raft/peers.json" >"$new" && put_in_place "$STATE/archive/$RUN/$1" && return
+    rm -f -- "$new"
+    return 1
+}
+
+# Nothing is changed on a host that cannot remember it.
+cannot_write() {
+    die 65 "$1 cannot be written: the disk is full, or the file system is mounted read-only; see \`df -i $STATE\`, \`df $STATE\` and \`mount\` on this host, mend it, then try again"
+}
+
+# Makes the state directory, and takes the lock that all changes of this host stand behind.
+take_lock() {
+    [ ! -h "$STATE" ] || die 65 "$STATE is a symbolic link"
+    if [ -e "$STATE" ] && [ ! -d "$STATE" ]; then
+        die 65 "$STATE is not a directory; move away what is there, then try again"
+    fi
+    [ -d "$STATE/receipts" ] && [ -d "$STATE/archive" ] || mkdir -p "$STATE/receipts" "$STATE/archive" ||
+        cannot_write "$STATE"
+    access=$(stat -c '%u %a' "$STATE")
+    [ "${access% *}" = 0 ] || die 65 "$STATE does not belong to root"
+    [ "$access" = '0 700' ] || chmod 0700 "$STATE" || cannot_write "$STATE"
+    # File 9 is the lock. systemctl and consul get it closed: what they leave behind must not keep it.
+    # `command`: without it a shell ends here by itself, with a status of its own, where the file cannot be opened.
+    command exec 9>"$STATE/lock" || cannot_write "$STATE/lock"
+    flock -w 20 9 || die 68 "another call is at work on this host; try again when it has ended"
 }
 
 begin() {
@@ -645,25 +709,20 @@ begin() {
     EPOCH=$6
     plain "$OWNER" || die 64 "not an owner: $OWNER"
     case $EPOCH in '' | *[!0-9]* | ????????????????*) die 64 "not an epoch: $EPOCH" ;; esac
-    [ ! -h "$STATE" ] || die 65 "$STATE is a symbolic link"
-    [ -d "$STATE/receipts" ] && [ -d "$STATE/archive" ] || mkdir -p "$STATE/receipts" "$STATE/archive" ||
-        die 65 "$STATE cannot be made"
-    access=$(stat -c '%u %a' "$STATE")
-    [ "${access% *}" = 0 ] || die 65 "$STATE does not belong to root"
-    [ "$access" = '0 700' ] || chmod 0700 "$STATE"
-    # File 9 is the lock. systemctl and consul get it closed: what they leave behind must not keep it.
-    exec 9>"$STATE/lock" || die 65 "$STATE/lock cannot be opened"
-    flock -w 20 9 || die 68 "another call is at work on this host; try again when it has ended"
+    take_lock
     read_epoch
+    if [ -n "$epoch_damaged" ]; then
+        die 66 "$STATE/epoch says no epoch, so nobody knows which drivers it keeps off and none may change anything here; make sure that no other recovery works on this host, remove that file, then try again"
+    fi
     if [ "$EPOCH" -lt "$highest_epoch" ]; then
         die 66 "a newer driver (epoch $highest_epoch) was here; epoch $EPOCH may change nothing any more"
     fi
-    if [ "$EPOCH" -eq "$highest_epoch" ] && [ -f "$STATE/epoch" ]; then
+    if [ "$EPOCH" -eq "$highest_epoch" ]; then
         [ "$epoch_owner" = "$OWNER" ] || die 67 "epoch $EPOCH belongs to $epoch_owner, not to $OWNER"
     else
-        write_file "$STATE/epoch" "$EPOCH $OWNER $RUN" || die 65 "$STATE/epoch cannot be written"
+        write_file "$STATE/epoch" "$EPOCH $OWNER $RUN" || cannot_write "$STATE/epoch"
     fi
-    [ -d "$STATE/receipts/$RUN" ] || mkdir -p "$STATE/receipts/$RUN" || die 65 "$STATE/receipts/$RUN cannot be made"
+    [ -d "$STATE/receipts/$RUN" ] || mkdir -p "$STATE/receipts/$RUN" || cannot_write "$STATE/receipts/$RUN"
     if [ -f "$receipt" ]; then
         say skipped yes
         cat "$receipt"
@@ -700,6 +759,7 @@ add_condition() {
 
 remove_condition() {
     rm -f -- "/etc/systemd/system/$UNIT.d/$1" "$2" || return 1
+    [ "$1" != "$HOLD_DROP_IN" ] || rm -f -- "/run/systemd/system/$START_UNIT"
     rmdir -- "/etc/systemd/system/$UNIT.d" 2>/dev/null
     systemctl daemon-reload 9>&- || return 1
     read_facts
@@ -710,6 +770,8 @@ verb_hold() {
     find_bars
     before=$held_by
     begun=yes
+    # For the start, which is not to wait until systemd has loaded it.
+    write_start_unit || die 70 "/run/systemd/system/$START_UNIT could not be written"
     write_file "$STATE/hold" "$RUN" || die 70 "$STATE/hold could not be written"
     add_condition "$HOLD_DROP_IN" "$STATE/hold" || die 70 "systemd did not take the hold on $UNIT"
     if [ -n "$before" ] && [ "$before" != "$RUN" ]; then
@@ -873,21 +935,93 @@ verb_start() {
     find_bars
     [ -z "$fenced_by" ] || die 65 "fenced by $fenced_by; lift the fence first"
     refuse_strangers
-    begun=yes
+    # Our own start takes that file away before anything runs.
+    if [ -e "$STATE/hold" ] && [ -n "$pids" ]; then
+        die 65 "$UNIT is held and runs all the same (process ${pids%%"$NEWLINE"*}): somebody else started it"
+    fi
     forget_stop_drop_in
-    # Without this file the condition holds nothing, and for systemd to forget it takes as long as all the rest, while
-    # the cluster waits for the start. Not where commands run before or after it: systemd before 2019 forgets at a
-    # reload which of them was running (systemd issue 518, pull request 12986).
-    rm -f -- "$STATE/hold" || die 70 "the hold on $UNIT could not be taken off"
-    commands=$exec_start_pre$exec_start_post
-    [ -z "$commands" ] || remove_condition "$HOLD_DROP_IN" "$STATE/hold" ||
-        die 70 "the drop-in of the hold on $UNIT could not be removed; nothing was started"
     systemctl reset-failed "$UNIT" 9>&- 2>/dev/null
+    held=
+    starting=$UNIT
+    if [ -e "$STATE/hold" ]; then
+        read -r held _ <"$STATE/hold" || held=$RUN
+        starting=$START_UNIT
+        start_unit_is_written || { write_start_unit && systemctl daemon-reload 9>&-; } ||
+            die 65 "/run/systemd/system/$START_UNIT could not be written"
+    fi
     # --no-block: a unit of Type=notify is "started" only when it has joined a peer, which may be down.
-    systemctl start --no-block "$UNIT" 9>&- || die 70 "systemctl start $UNIT failed"
-    [ -n "$commands" ] || remove_condition "$HOLD_DROP_IN" "$STATE/hold" ||
-        die 70 "start asked for, but the drop-in of the hold on $UNIT, which bars nobody now, could not be removed"
+    if ! complaint=$(systemctl start --no-block "$starting" 9>&- 2>&1); then
+        read_facts
+        [ -z "$job" ] && { [ -z "$held" ] || [ -e "$STATE/hold" ]; } || begun=yes
+        die 65 "systemd does not start $UNIT: $complaint"
+    fi
+    begun=yes
+    await_start
+    # A unit that is not started yet with commands before or after its start: systemd before 2019 forgets at a reload
+    # which of them was running (systemd issue 518, pull request 12986). Without the hold's file the drop-in bars
+    # nobody, and the next start takes it away.
+    if [ "$active_state" != activating ] || [ -z "$exec_start_pre$exec_start_post" ]; then
+        if [ -e "/etc/systemd/system/$UNIT.d/$HOLD_DROP_IN" ] && ! remove_condition "$HOLD_DROP_IN" "$STATE/hold"; then
+            die 70 "start asked for, but the drop-in of the hold on $UNIT, which bars nobody now, could not be removed"
+        fi
+    fi
     finish "start asked for"
+}
+
+# A unit of ours that takes the hold's file away and starts the agent, in one transaction of systemd's: it makes all
+# jobs or none, and the conditions of the agent's unit are looked at once ours has ended. So whoever is killed when,
+# the server is held, or it is being started; nothing is in between.
+start_unit() {
+    printf '%s\n' '[Unit]' "Description=Take the hold of a recovery off $UNIT, and start it" "Requires=$UNIT" \
+        "Before=$UNIT" StartLimitIntervalSec=0 '[Service]' Type=oneshot "ExecStart=/bin/rm -f -- $STATE/hold"
+}
+
+start_unit_is_written() {
+    [ "$(start_unit)" = "$(cat "/run/systemd/system/$START_UNIT" 2>/dev/null)" ]
+}
+
+write_start_unit() {
+    start_unit_is_written && return
+    mkdir -p /run/systemd/system && write_file "/run/systemd/system/$START_UNIT" "$(start_unit)" &&
+        chmod 0644 "/run/systemd/system/$START_UNIT"
+}
+
+# Waits until the start is seen to have worked, or is only waiting for its turn. Where it came to nothing, the hold
+# comes back: what lies in the data directory may be half a plan, and the next one who starts the agent would take it.
+await_start() {
+    left=100
+    while [ "$left" -gt 0 ]; do
+        read_facts
+        case $active_state in
+            inactive | failed) [ -n "$job" ] || start_came_to_nothing ;;
+            # Without a main process: commands before its start are still at work.
+            activating) [ "$main_pid" = 0 ] || ! runs_its_program || return 0 ;;
+            *) ! runs_its_program || return 0 ;;
+        esac
+        left=$((left - 1))
+        sleep 0.02
+    done
+}
+
+# Between the fork and the program systemd names the process in brackets: there may turn out to be no such program.
+runs_its_program() {
+    comm=
+    [ ! -r "/proc/$main_pid/comm" ] || read -r comm <"/proc/$main_pid/comm"
+    case $comm in '('*) return 1 ;; *) return 0 ;; esac
+}
+
+start_came_to_nothing() {
+    # A job that has just ended may have left the state of before it.
+    read_facts
+    case $active_state in inactive | failed) [ -z "$job" ] || return 0 ;; *) return 0 ;; esac
+    reason="systemd says: $result, exit status ${exit_status:-unknown}"
+    [ "$condition_result" != no ] || reason="a condition of the unit does not hold (\`systemctl status $UNIT\` names it)"
+    told=$(journalctl -u "$UNIT" -b -n 1 -o cat --no-pager 2>/dev/null)
+    reason="$UNIT did not start: $reason${told:+; the journal ends with: $told}"
+    [ -n "$held" ] || die 71 "$reason"
+    write_file "$STATE/hold" "$held" && add_condition "$HOLD_DROP_IN" "$STATE/hold" ||
+        die 70 "$reason; and it could not be held again: nothing keeps it from starting now"
+    die 71 "$reason; it is held again"
 }
 
 verb_fence() {

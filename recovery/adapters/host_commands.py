@@ -24,6 +24,7 @@ INSTALLED_AT: Final = "/usr/local/sbin/consul-recovery-host"
 _BUSY: Final = 68
 _BEGUN: Final = 70
 _REFUSED: Final = range(64, _BEGUN)
+_CAME_TO_NOTHING: Final = 71
 _READ_TIMEOUT_S: Final = 20.0
 _KEPT_S: Final = 0.5
 """How long what an act's answer told is given to whoever asks for it: its proof, and what the next step asks first.
@@ -163,6 +164,7 @@ def parse_look(lines: Lines) -> HostView:
         free_bytes=lines.number("free_bytes"),
         state_bytes=lines.number("state_bytes"),
         epoch=lines.number("epoch"),
+        epoch_damaged=lines.has("epoch_damaged"),
         last_run=lines.text("last_run"),
         receipts=tuple(value for name, value in lines.pairs if name == "receipt"),
         archived=lines.has("archived"),
@@ -347,6 +349,8 @@ class Host:
             return HostBusy(f"{self.address}: {reason}. Nothing was changed by this step ({verb}).")
         if answer.status in _REFUSED:
             return HostRefused(f"{self.address}: {reason}. Nothing was changed by this step ({verb}).")
+        if answer.status == _CAME_TO_NOTHING:
+            return HostRefused(f"{self.address}: {reason}. This step ({verb}) left the server as it was.")
         if answer.status == _BEGUN:
             return InDoubt(
                 f"{self.address}: {reason}. It was begun ({verb}); look at the host before going on."

@@ -119,6 +119,8 @@ class FakeServer:
     fenced_by: str = ""
     epoch: int = 0
     owner: str = ""
+    epoch_damaged: bool = False
+    """Its epoch file says none: nothing is changed there."""
     last_run: str = ""
     starts: int = 0
     stops: int = 0
@@ -349,7 +351,8 @@ class FakeWorld:
             fenced_by=server.fenced_by,
             free_bytes=10**10,
             state_bytes=10**6,
-            epoch=server.epoch,
+            epoch=0 if server.epoch_damaged else server.epoch,
+            epoch_damaged=server.epoch_damaged,
             last_run=server.last_run,
             receipts=_receipts_of(server),
         )
@@ -647,6 +650,8 @@ class FakeWorld:
         if isinstance(action, JoinGossip):
             self._settle()
             return "joined"
+        if server.epoch_damaged:
+            raise HostRefused(f"{server.name}: its epoch file says no epoch; nothing was done")
         if key.epoch < server.epoch:
             raise HostRefused(
                 f"{server.name}: epoch {key.epoch} is older than {server.epoch}; nothing was done"
@@ -741,7 +746,10 @@ class FakeWorld:
         """What drivers have left on the reached hosts."""
         return tuple(
             HostTrace(
-                server=server.name, epoch=server.epoch, run=server.last_run, receipts=_receipts_of(server)
+                server=server.name,
+                epoch=0 if server.epoch_damaged else server.epoch,
+                run=server.last_run,
+                receipts=_receipts_of(server),
             )
             for server in self.servers.values()
             if server.reachable

@@ -253,20 +253,22 @@ async def test_a_condition_without_its_hold_file_is_no_hold(
 
 
 async def test_an_edited_unit_is_started_as_it_is_on_the_disk(lab: Lab, probe: Probe, key: KeyMaker) -> None:
-    """Nobody has told systemd of the edit; and no reload disturbs the commands that it has before its start."""
+    """Nobody has told systemd of the edit; and where it has commands before its start, the hold is off by then."""
     host = lab.host("s3")
     drop_ins = "/etc/systemd/system/consul.service.d"
     await probe.hosts[S3].act("hold", key("hold"), timeout_s=30)
     await probe.hosts[S3].act("stop", key("stop"), timeout_s=60)
     await host.run(
-        f"printf '[Service]\\nEnvironment=EDITED=yes\\nExecStartPre=+/bin/sh -c \"ls {drop_ins} >/root/at-start\"\\n'"
+        "printf '[Service]\\nEnvironment=EDITED=yes\\nExecStartPre=+/bin/sh -c"
+        ' "ls /var/lib/consul-recovery >/root/at-start"\\n\''
         f" >{drop_ins}/site.conf"
     )
     await probe.hosts[S3].act("start", key("start"), timeout_s=30)
     await lab.cluster.wait_until_formed()
     environment = await host.run(f"tr '\\0' '\\n' </proc/{await main_pid(host)}/environ")
     assert "EDITED=yes" in environment.splitlines()
-    assert await host.run("cat /root/at-start") == "site.conf\n"
+    assert "hold" not in (await host.run("cat /root/at-start")).split()
+    assert await host.run(f"ls {drop_ins}") == "site.conf\n"
 
 
 async def test_a_fence_that_systemd_has_not_loaded_bars_a_start(

@@ -569,6 +569,13 @@ class TestPeople:
         state = await table.state(await table.proposed())
         assert "Redis is behind the hosts (s1: epoch 7; Redis: 0)" in state.plan.warnings[0]
 
+    async def test_an_epoch_file_that_says_none_is_said_in_the_plan(self) -> None:
+        """Nothing can be changed there: the approver is told which file a person has to remove."""
+        table = Table(world(stopped=("s2", "s3")))
+        table.world.servers[ServerName("s1")].epoch_damaged = True
+        state = await table.state(await table.proposed())
+        assert "On s1 the file that says which driver was there last" in state.plan.warnings[0]
+
     async def test_a_refusal_takes_no_lock(self) -> None:
         """No plan, no lock: the reasons say what to type."""
         table = Table(replaced())
