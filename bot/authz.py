@@ -166,8 +166,27 @@ def judge(
     )
 
 
-def judge_terminal(user: str, deed: Deed, rules: Rules) -> Allowed | Denied:
-    """Say whether this user of the operating system may do this; groups of Slack cannot be asked here."""
+class Nobody(msgspec.Struct, frozen=True):
+    """Whoever sits at a terminal is not known."""
+
+    why: str
+    """Ends the sentence "this terminal is nobody's: ..."."""
+    mend: str
+    """What to do, as sentences."""
+
+
+def judge_terminal(user: str | Nobody, deed: Deed, rules: Rules) -> Allowed | Denied:
+    """Say whether this user of the operating system may do this; groups of Slack cannot be asked here.
+
+    Nobody may only look: under another's name one could propose what one approves as oneself.
+    """
+    if isinstance(user, Nobody):
+        if deed is Deed.LOOK:
+            return Allowed(Person("nobody"))
+        return Denied(
+            f"Who sits at this terminal is not known, so it may not {deed}, only look (status, plan, runs, show): "
+            f"{user.why}. Nothing was done. {user.mend}"
+        )
     person = rules.terminal.get(user)
     if deed is Deed.LOOK:
         return Allowed(person if person is not None else Person(user))

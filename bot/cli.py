@@ -17,10 +17,10 @@ from typing import NoReturn
 
 from bot import doctor_command, inventory_command, logs, raft_log_command
 from bot.terminal import FAILED, USAGE, Terminal, WrongUsage
-from bot.terminal_user import current_user
+from bot.terminal_user import Traces, chosen_settings, forget_the_callers_words, sitter, traces
 from bot.version import version
 from bot.wiring import open_core, rules_of, secrets_of
-from config.settings import load_settings, settings_path
+from config.settings import load_settings
 from config.values import Settings
 from recovery.errors import RecoveryError, SettingsProblem
 from recovery.procedures import METHODS, readmit
@@ -32,10 +32,13 @@ _METHODS = tuple(method for method in METHODS if method != readmit.NAME)
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one command."""
     typed = sys.argv[1:] if argv is None else argv
+    seen, told = traces(os.environ), dict(os.environ)
+    if seen.lent:
+        forget_the_callers_words(os.environ, uid=seen.uid)
     try:
         # Not set_defaults: the option may stand before or behind the command.
         arguments = _parser().parse_args(typed, argparse.Namespace(settings=None, json=False))
-        sys.exit(_run(arguments))
+        sys.exit(_run(arguments, seen, chosen_settings(seen, arguments.settings, told)))
     except RecoveryError as problem:
         # Asked of the words themselves: where they make no sense, nothing was parsed.
         if "--json" in typed:
@@ -56,33 +59,31 @@ def inventory() -> NoReturn:
     main(["inventory", *sys.argv[1:]])
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace, seen: Traces, path: Path) -> int:
     if arguments.command == "raft-log":
         return raft_log_command.run(arguments.path, as_json=arguments.json, out=sys.stdout)
     if arguments.command == "doctor":
-        path = settings_path(arguments.settings, os.environ)
-        return asyncio.run(doctor_command.run(path, as_json=arguments.json, out=sys.stdout))
-    settings = _settings(arguments)
+        return asyncio.run(doctor_command.run(path, as_json=arguments.json, out=sys.stdout, seen=seen))
+    settings = _settings(path)
     # The terminal shows what matters itself; only what is wrong goes to the log.
     logs.configure(secrets_of(settings), level=30)
-    return asyncio.run(_serve(settings, arguments))
+    return asyncio.run(_serve(settings, arguments, seen))
 
 
-def _settings(arguments: argparse.Namespace) -> Settings:
+def _settings(path: Path) -> Settings:
     """The settings, with Slack where its part is good: a terminal works without."""
-    path = settings_path(arguments.settings, os.environ)
     try:
         return load_settings(path, environ=os.environ)
     except SettingsProblem:
         return load_settings(path, environ=os.environ, slack=False)
 
 
-async def _serve(settings: Settings, arguments: argparse.Namespace) -> int:
+async def _serve(settings: Settings, arguments: argparse.Namespace, seen: Traces) -> int:
     async with open_core(settings, kind="terminal") as core:
         terminal = Terminal(
             core,
             rules=rules_of(settings),
-            user=current_user(),
+            user=sitter(seen, settings.terminal_identity),
             as_json=arguments.json,
         )
         match arguments.command:
@@ -145,7 +146,9 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     common = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
-    common.add_argument("--settings", metavar="FILE", help="the settings file")
+    common.add_argument(
+        "--settings", metavar="FILE", help="the settings file; through sudo or su the default one alone"
+    )
     common.add_argument("--json", action="store_true", help="print JSON")
     parser = _Parser(
         prog="consul-recovery",

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bot.authz import Nobody
 from bot.doctor_clients import ClientRuns
 from bot.doctor_hosts import HostTime, Observe, check_hosts
 from bot.doctor_slack import SlackProbe, check_slack
@@ -35,6 +36,8 @@ class Probes:
     client_runs: ClientRuns
     host_time_s: HostTime
     now_s: Callable[[], float]
+    sitter: str | Nobody
+    """Who sits at this terminal."""
 
 
 def settings_refused(problem: SettingsProblem, *, path: Path) -> tuple[Finding, ...]:
@@ -66,6 +69,7 @@ async def run_doctor(settings: Settings, probes: Probes) -> list[Finding]:
             f"read; clusters: {', '.join(c.name for c in settings.clusters)}",
         ),
         *check_secret_files(settings.secret_files),
+        *_check_terminal(settings, probes.sitter),
         *slack,
         *redis,
         *hosts,
@@ -76,6 +80,24 @@ async def run_doctor(settings: Settings, probes: Probes) -> list[Finding]:
             else ()
         ),
     ]
+
+
+def _check_terminal(settings: Settings, sitter: str | Nobody) -> list[Finding]:
+    """Whether the people whom the settings know at a terminal can be known at this one."""
+    if not any(person.terminal_users for person in settings.people):
+        return []
+    if isinstance(sitter, Nobody):
+        return [
+            warning(
+                "people",
+                "terminal",
+                f"nobody can propose or approve at a terminal like this one: {sitter.why}",
+                next_step=sitter.mend,
+            )
+        ]
+    person = settings.person_of_terminal(sitter)
+    counts = f"counts as {person}" if person is not None else "is nobody in the settings, and may only look"
+    return [ok("people", "terminal", f"{sitter}, who sits here, {counts}")]
 
 
 async def _check_bot(settings: Settings, probes: Probes) -> list[Finding]:

@@ -13,6 +13,7 @@ from bot.doctor import Probes, run_doctor, settings_refused
 from bot.finding import Finding, exit_code, render_json, render_text
 from bot.presence import Mark, last_mark
 from bot.talk import client_for
+from bot.terminal_user import Traces, sitter
 from bot.wiring import open_hosts, open_store, secrets_of
 from config.settings import load_settings
 from config.values import Settings
@@ -23,7 +24,7 @@ from recovery.plan import AgentRunning
 CLOCK_TIMEOUT_S = 10.0
 
 
-async def run(path: Path, *, as_json: bool, out: TextIO) -> int:
+async def run(path: Path, *, as_json: bool, out: TextIO, seen: Traces) -> int:
     """Check the set-up of these settings and write what was found; 1 when something does not work."""
     findings: Sequence[Finding]
     try:
@@ -33,12 +34,12 @@ async def run(path: Path, *, as_json: bool, out: TextIO) -> int:
     else:
         # The doctor says what is wrong; the same again in a log would hide it.
         logs.configure(secrets_of(settings), level=logs.SILENT)
-        findings = await _look(settings)
+        findings = await _look(settings, seen)
     out.write((render_json if as_json else render_text)(findings) + "\n")
     return exit_code(findings)
 
 
-async def _look(settings: Settings) -> list[Finding]:
+async def _look(settings: Settings, seen: Traces) -> list[Finding]:
     slack = settings.slack
     client = client_for(
         token=slack.bot_token.reveal() if slack is not None else "",
@@ -76,5 +77,6 @@ async def _look(settings: Settings) -> list[Finding]:
             client_runs=client_runs,
             host_time_s=host_time_s,
             now_s=time.time,
+            sitter=sitter(seen, settings.terminal_identity),
         )
         return await run_doctor(settings, probes)

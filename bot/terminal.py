@@ -10,7 +10,7 @@ from typing import TextIO, assert_never
 import msgspec
 
 from bot import text
-from bot.authz import Allowed, Deed, Denied, Rules, judge_terminal, maybe_the_same, nobody_named
+from bot.authz import Allowed, Deed, Denied, Nobody, Rules, judge_terminal, maybe_the_same, nobody_named
 from bot.follow import Follower
 from bot.wiring import Core
 from bot.wording import Phase, phase
@@ -52,7 +52,7 @@ class Terminal:
         core: Core,
         *,
         rules: Rules,
-        user: str,
+        user: str | Nobody,
         as_json: bool,
         out: TextIO = sys.stdout,
         ask: Callable[[str], str] = input,
@@ -250,7 +250,7 @@ class Terminal:
             case Allowed(person=person):
                 return person
             case Denied(message=message):
-                own = self._rules.terminal.get(self._user)
+                own = None if isinstance(self._user, Nobody) else self._rules.terminal.get(self._user)
                 if run is not None and own is not None and own == run.state.requested_by:
                     return own
                 raise NotAllowed(text.plain(message))

@@ -21,7 +21,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from config.ownership import NotOurs, read_ours, refuse_foreign
-from config.values import HostMode, Secret
+from config.values import HostMode, Secret, TerminalIdentity
 from recovery.inventory.address import address_problem
 from recovery.policy import GateMode
 
@@ -424,6 +424,14 @@ class ClusterSection(Section):
     )
 
 
+class TerminalSection(Section):
+    """People at a terminal of the bot's machine."""
+
+    identity: TerminalIdentity = Field(
+        default=TerminalIdentity.LOGIN, description="login, login-uid, sudo or account"
+    )
+
+
 class LookoutSection(Section):
     """The bot's own quiet looks."""
 
@@ -439,5 +447,6 @@ SECTIONS: Mapping[str, Any] = {
     "people": tuple[PersonSection, ...],
     "approvals": ApprovalSection,
     "clusters": dict[Name, ClusterSection],
+    "terminal": TerminalSection,
     "lookout": LookoutSection,
 }

@@ -28,6 +28,7 @@ from config.schema import (
     SlackSection,
     Sources,
     SshSection,
+    TerminalSection,
 )
 from config.values import (
     ApprovalSettings,
@@ -209,6 +210,7 @@ def _values(parsed: Mapping[str, Any], *, source: Path, sources: Sources) -> Set
         ),
         approvals=_approvals(parsed.get("approvals", ApprovalSection()), people),
         clusters=tuple(_cluster(name, section) for name, section in clusters.items()),
+        terminal_identity=parsed.get("terminal", TerminalSection()).identity,
         lookout_every_s=parsed.get("lookout", LookoutSection()).every_s,
         secret_files=tuple(
             dict.fromkeys((*inline, *sources.files, *_redis_keys(parsed["redis"]), ssh.key_file))

@@ -116,6 +116,19 @@ class SshSettings:
     connect_timeout_s: float
 
 
+class TerminalIdentity(StrEnum):
+    """By what a person at a terminal is known (bot.terminal_user)."""
+
+    LOGIN = "login"
+    """The user who logged in, as the kernel and systemd-logind agree."""
+    LOGIN_UID = "login-uid"
+    """The same by the kernel's word alone: where there is no systemd-logind."""
+    SUDO = "sudo"
+    """The user who called sudo: where nobody logs in, as in a container."""
+    ACCOUNT = "account"
+    """The user of the process itself."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PersonSettings:
     """One person with all accounts; no account belongs to two people."""
@@ -194,6 +207,7 @@ class Settings:
     people: tuple[PersonSettings, ...]
     approvals: ApprovalSettings
     clusters: tuple[ClusterSettings, ...]
+    terminal_identity: TerminalIdentity = TerminalIdentity.LOGIN
     lookout_every_s: int = 300
     """How often the bot looks at each cluster on its own, to remember its members."""
     secret_files: tuple[Path, ...]

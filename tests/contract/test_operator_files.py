@@ -18,6 +18,7 @@ from lab.slack import LocalSlack
 from recovery.adapters.host_commands import INSTALLED_AT
 
 SUDOERS = Path("config/sudoers").read_text()
+PEOPLE = Path("config/sudoers-people").read_text()
 MANIFEST = yaml.safe_load(Path("config/slack-manifest.yaml").read_text())
 SCOPES = MANIFEST["oauth_config"]["scopes"]["bot"]
 
@@ -26,7 +27,9 @@ def rules(text: str) -> list[str]:
     return [line for line in text.splitlines() if line and not line.startswith("#")]
 
 
-@pytest.mark.parametrize("text", [SUDOERS, SUDOERS.replace("#consul-recovery ALL", "consul-recovery ALL")])
+@pytest.mark.parametrize(
+    "text", [SUDOERS, SUDOERS.replace("#consul-recovery ALL", "consul-recovery ALL"), PEOPLE]
+)
 def test_sudo_reads_our_sudoers(text: str) -> None:
     """visudo of the lab's Debian finds no fault with the file, with one line in use or both."""
     checked = subprocess.run(

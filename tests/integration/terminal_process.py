@@ -47,7 +47,8 @@ async def consul_recovery(settings: Path, *arguments: str) -> Ended:
 
 
 def alice_is_us(settings: Path) -> None:
-    """Let the settings know the user of this process as alice."""
+    """Let the settings know the user of this process as alice, though nobody has logged in for it perhaps."""
     content = yaml.safe_load(settings.read_text(encoding="utf-8"))
     content["people"][0]["terminal"] = pwd.getpwuid(os.getuid()).pw_name
+    content["terminal"] = {"identity": "account"}
     settings.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from bot.authz import Grant, Rules
+from bot.authz import Grant, Nobody, Rules
 from bot.follow import RunLost
 from bot.terminal import FAILED, OK, UNSEEN, NoActiveRun, NotAllowed, Terminal, WrongUsage
 from bot.wiring import Core, MachineClock
@@ -24,7 +24,7 @@ from recovery.plan import Action, StartAgent, StopAgent
 from recovery.policy import ApprovalPolicy
 from recovery.ports import ActKey, Lease
 from recovery.procedures.slips import UnknownMethod, UnknownServer
-from recovery.service import RecoveryService
+from recovery.service import RecoveryService, RunProposed
 from tests.fakes.fake_world import FakeServer, FakeWorld, majority_replaced, one_fenced, three_servers
 from tests.fakes.memory_store import MemoryStore
 from tests.fakes.slack_bot import DC1, rules
@@ -81,7 +81,7 @@ class Desk:
             owner="terminal-1",
         )
 
-    def at(self, user: str, *, as_json: bool = False, who: Rules | None = None) -> Terminal:
+    def at(self, user: str | Nobody, *, as_json: bool = False, who: Rules | None = None) -> Terminal:
         """A terminal of this user of the machine."""
         return Terminal(
             self._core,
@@ -134,6 +134,31 @@ async def test_an_unknown_user_of_the_machine_changes_nothing(desk: Desk, what: 
     with pytest.raises(NotAllowed, match="terminal: mallory"):
         await attempts[what]()
     assert len(await desk.store.events(DC1, RunId("r1"))) == 1
+
+
+@pytest.mark.parametrize("what", ["recover", "approve", "abort", "retry", "unlock", "resume", "readmit"])
+async def test_a_terminal_that_is_nobodys_changes_nothing(desk: Desk, what: str) -> None:
+    """Where the login uid is unset the process may be anybody's: it looks, and is told how people are known here."""
+    view = await desk.service.propose(DC1, by=Person("alice"), origin="terminal")
+    assert isinstance(view, RunProposed)
+    digest = view.view.state.digest
+    nobody = desk.at(Nobody("nobody has logged in for it", "Let the settings say how people are known here."))
+    attempts: dict[str, Callable[[], Any]] = {
+        "recover": lambda: nobody.recover(None, method=None, lost=()),
+        "readmit": lambda: nobody.readmit(None, server="s2"),
+        "approve": lambda: nobody.approve("r1", yes=True, digest=digest, typed=[], alone="at night"),
+        "abort": lambda: nobody.abort(None),
+        "retry": lambda: nobody.retry(None),
+        "resume": lambda: nobody.resume(None),
+        "unlock": lambda: nobody.unlock(None, holder="r1", reason="why not"),
+    }
+    assert await nobody.status(None) == OK
+    with pytest.raises(
+        NotAllowed, match=r"Who sits at this terminal is not known.*how people are known here"
+    ):
+        await attempts[what]()
+    assert len(await desk.store.events(DC1, RunId("r1"))) == 1
+    assert not desk.world.performed
 
 
 async def test_one_proposes_and_drives_another_approves(desk: Desk) -> None:

@@ -12,6 +12,7 @@ from bot.authz import (
     Deed,
     Denied,
     Grant,
+    Nobody,
     NotSeen,
     Rules,
     judge,
@@ -142,6 +143,19 @@ def test_an_unknown_user_of_the_machine_may_only_look() -> None:
     refused = judge_terminal("mallory", Deed.RECOVER, RULES)
     assert isinstance(refused, Denied)
     assert "terminal: mallory" in refused.message
+
+
+@pytest.mark.parametrize("deed", RISKY)
+def test_a_terminal_that_is_nobodys_may_only_look(deed: Deed) -> None:
+    """Also not propose: under another's name one could propose what one approves oneself. It says what to do."""
+    nobody = Nobody("nobody has logged in for it", "Log in to the bot's machine itself.")
+    assert isinstance(judge_terminal(nobody, Deed.LOOK, RULES), Allowed)
+    refused = judge_terminal(nobody, deed, RULES)
+    assert isinstance(refused, Denied)
+    assert (
+        "nobody has logged in for it. Nothing was done. Log in to the bot's machine itself."
+        in refused.message
+    )
 
 
 def test_a_known_user_of_the_machine_is_the_same_person_as_in_slack() -> None:

@@ -12,6 +12,7 @@ import yaml
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_slack_response import AsyncSlackResponse
 
+from bot.authz import Nobody
 from bot.doctor import Probes, run_doctor, settings_refused
 from bot.doctor_slack import NEEDED_SCOPES
 from bot.finding import Finding, Verdict, exit_code, render_json, render_text
@@ -143,6 +144,7 @@ async def examine(
     clients: Mapping[str, Fact] | None = None,
     clients_problem: str = "",
     mark: Mark | Exception | None = HERE,
+    sitter: str | Nobody = "alice",
 ) -> list[Finding]:
     """Run the doctor with everything in order but what the test changes."""
     times = itertools.chain(now_s, itertools.repeat(now_s[-1]))
@@ -177,6 +179,7 @@ async def examine(
         return host_time_s
 
     probes = Probes(
+        sitter=sitter,
         slack=slack or FakeSlack(),
         persistence=warnings,
         mark=marked,
@@ -311,6 +314,28 @@ def test_a_missing_file_fails(tmp_path: Path) -> None:
     finding = only(check_secret_files([tmp_path / "none"]))
     assert finding.verdict is Verdict.FAILED
     assert "No such file" in finding.message
+
+
+# --- People at a terminal ---------------------------------------------------------------------------------
+
+
+async def test_who_sits_here_and_whom_it_counts_as_is_said() -> None:
+    """By the settings; where they know nobody at a terminal there is nothing to say."""
+    people = [{"name": "alice", "slack": "U0ALICE", "terminal": "al"}, {"name": "bob", "slack": "U0BOB"}]
+    known = settings(people=people)
+    said = [f.message for f in await examine(found_settings=known, sitter="al") if f.check == "people"]
+    assert said == ["al, who sits here, counts as alice"]
+    (stranger,) = [f for f in await examine(found_settings=known, sitter="mallory") if f.check == "people"]
+    assert (stranger.verdict, "may only look" in stranger.message) == (Verdict.OK, True)
+    assert not [f for f in await examine(sitter=Nobody("x", "y")) if f.check == "people"]
+
+
+async def test_a_terminal_where_nobody_is_known_is_a_warning() -> None:
+    """It is found before the night in which somebody has to approve there."""
+    known = settings(people=[{"name": n, "slack": f"U0{n.upper()}", "terminal": n} for n in ("alice", "bob")])
+    found = only(await examine(found_settings=known, sitter=Nobody("nobody has logged in", "Set it.")))
+    assert (found.check, found.verdict, found.next_step) == ("people", Verdict.WARNING, "Set it.")
+    assert "nobody can propose or approve at a terminal like this one: nobody has logged in" in found.message
 
 
 # --- Slack ------------------------------------------------------------------------------------------------
