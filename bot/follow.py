@@ -17,11 +17,12 @@ from bot.talk import Talk, client_for
 from bot.thread import question
 from bot.wiring import Core, mentions_of
 from bot.wording import Phase, phase
-from recovery.errors import LeaseLost, RecoveryError
+from recovery.errors import JournalUnreadable, LeaseLost, RecoveryError
 from recovery.journal import Event, Outcome, RunState
 from recovery.model import ClusterName, RunId
 from recovery.ports import Notifier
-from recovery.service import SETTLE_PATIENCE_S, RunView, UnknownRun
+from recovery.runs import RunView
+from recovery.service import SETTLE_PATIENCE_S, UnknownRun
 from recovery.supervisor import Supervisor, lost_text
 
 LOOK_EVERY_S = 1.0
@@ -121,6 +122,8 @@ class Follower:
                     return
             except LeaseLost as taken:
                 log.info("somebody else drives now", problem=str(taken))
+            except JournalUnreadable:
+                return  # Whoever watches it says so.
             except RecoveryError as problem:
                 log.warning("the run stands still and is taken up again", problem=str(problem))
             await core.clock.sleep(LOOK_EVERY_S)
@@ -157,6 +160,8 @@ class Follower:
             return await self._core.service.show(view.cluster, view.run)
         except UnknownRun:
             raise RunLost(lost_text(view.cluster)) from None
+        except JournalUnreadable:
+            raise
         except RecoveryError as problem:
             log.warning("the run cannot be read just now", problem=str(problem))
             await self._core.clock.sleep(LOOK_EVERY_S)

@@ -64,6 +64,7 @@ from bot.payloads import (
 )
 from bot.reception import Reception
 from bot.registry import TaskRegistry
+from bot.run_card import unlocked_line
 from bot.status_card import status_card
 from bot.talk import NOT_INVITED, SaidNo, SlackProblem, Talk
 from recovery.errors import RecoveryError
@@ -71,15 +72,17 @@ from recovery.model import ClusterName, Person, RunId, ServerName
 from recovery.policy import Rejected
 from recovery.ports import Clock, RunStore
 from recovery.procedures import readmit
+from recovery.runs import RunView, UnreadableRun
 from recovery.service import (
     DecisionResult,
+    HeldByUnreadable,
     Locked,
+    LockTaken,
     NothingToDo,
     ProposeResult,
     RecoveryService,
     Refused,
     RunProposed,
-    RunView,
     UnknownCluster,
 )
 
@@ -277,9 +280,9 @@ class Handlers:
             case Resume(target=target):
                 await self._lock.resume(asked, await self._run_named(target))
             case Unlock(target=target):
-                await self._lock.ask_unlock(asked, await self._run_named(target))
+                await self._lock.ask_unlock(asked, await self._any_run_named(target))
             case Show(target=target):
-                await self._lock.show(asked, await self._run_named(target))
+                await self._lock.show(asked, await self._any_run_named(target))
             case Runs(cluster=cluster):
                 await self._runs(asked, self._service.resolve_cluster(cluster))
             case Abort(target=target):
@@ -294,14 +297,21 @@ class Handlers:
                 assert_never(command)
 
     async def _run_named(self, target: str | None) -> RunView:
-        """A run by its id, or the active one of a cluster, or of the only cluster."""
+        """A run by its id, or the active one of a cluster, or of the only cluster; one that can be worked with."""
+        found = await self._any_run_named(target)
+        if isinstance(found, UnreadableRun):
+            raise found.refusal
+        return found
+
+    async def _any_run_named(self, target: str | None) -> RunView | UnreadableRun:
+        """The same, whether it can be read or not."""
         if target is not None and target not in self._service.clusters:
-            return await self._service.find(RunId(target))
+            return await self._service.find_any(RunId(target))
         cluster = self._service.resolve_cluster(target)
-        view = await self._service.active(cluster)
-        if view is None:
+        found = await self._service.holder(cluster)
+        if found is None:
             raise NoActiveRun(f"There is no active run of {cluster}. Nothing was done.")
-        return view
+        return found
 
     async def _status(self, asked: Asked, cluster: ClusterName) -> None:
         if not await self._reception.may_look(asked):
@@ -358,6 +368,8 @@ class Handlers:
             case Locked(holder=holder):
                 link = await self._notifier.link(cluster, holder.run, within_s=CARD_WITHIN_S)
                 await self._reception.answer(asked, notes.locked(holder, link, now_s=self._clock.now_s()))
+            case HeldByUnreadable(holder=stuck):
+                await self._reception.answer(asked, notes.held_by_unreadable(stuck))
             case NothingToDo(report=report):
                 await self._reception.answer(asked, notes.nothing_to_do(report))
             case Refused():
@@ -368,7 +380,7 @@ class Handlers:
     async def _runs(self, asked: Asked, cluster: ClusterName) -> None:
         if not await self._reception.may_look(asked):
             return
-        views = await self._service.runs(cluster, limit=10)
+        views = await self._service.history(cluster, limit=10)
         links = await asyncio.gather(*(self._notifier.link(cluster, view.run) for view in views))
         await self._reception.answer(asked, notes.runs(cluster, zip(views, links, strict=True)))
 
@@ -376,11 +388,19 @@ class Handlers:
         person = await self._reception.may(asked, Deed.UNLOCK, fresh=True)
         if person is None:
             return
-        view = await self._service.find(form.run)
+        found = await self._service.find_any(form.run)
         # What was typed is what the form named. Should somebody drive it by now, the service refuses it.
         result = await self._service.unlock(
-            view.cluster, view.run, by=person, holder=form.holder, reason=reason
+            found.cluster, found.run, by=person, holder=form.holder, reason=reason
         )
+        if isinstance(result, LockTaken):
+            log.info("unlocked", run=found.run, by=person, user=asked.caller.user_id)
+            if result.run.state is not None and result.run.unlocked is not None:
+                told = unlocked_line(result.run.unlocked)
+                await self._notifier.say(found.cluster, found.run, result.run.state, told)
+            await self._reception.answer(asked, notes.lock_taken(result))
+            self._nudge()
+            return
         await self._decided(asked, result, "unlocked", by=person)
 
     # --- the buttons

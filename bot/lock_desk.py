@@ -12,7 +12,8 @@ from bot.authz import Deed
 from bot.notifier import SlackNotifier
 from bot.payloads import Asked, PrivateUnlock
 from bot.reception import Reception
-from recovery.service import RecoveryService, RunView
+from recovery.runs import RunView, UnreadableRun
+from recovery.service import RecoveryService
 
 log = structlog.get_logger()
 
@@ -33,9 +34,12 @@ class LockDesk:
         self._notifier = notifier
         self._nudge = nudge
 
-    async def show(self, asked: Asked, view: RunView) -> None:
+    async def show(self, asked: Asked, view: RunView | UnreadableRun) -> None:
         """A run as it stands, for everybody."""
         if not await self._reception.may_look(asked):
+            return
+        if isinstance(view, UnreadableRun):
+            await self._reception.answer(asked, notes.shown_unreadable(view))
             return
         link = await self._notifier.link(view.cluster, view.run)
         await self._reception.answer(asked, notes.shown(view, link, self._notifier.look(view)))
@@ -57,9 +61,9 @@ class LockDesk:
             asked, notes.resumed(view, driver, await self._notifier.link(view.cluster, view.run))
         )
 
-    async def ask_unlock(self, asked: Asked, view: RunView) -> None:
+    async def ask_unlock(self, asked: Asked, view: RunView | UnreadableRun) -> None:
         """Open the form at once: the trigger lives three seconds. Rights are asked before and after."""
-        if view.state.outcome is not None:
+        if isinstance(view, RunView) and view.state.outcome is not None:
             await self._reception.answer(
                 asked,
                 notes.told(
@@ -69,8 +73,15 @@ class LockDesk:
             return
         if await self._reception.may(asked, Deed.UNLOCK) is None:
             return
+        locked = await self._service.holder(view.cluster)
+        if locked is None or locked.run != view.run:
+            await self._reception.answer(
+                asked,
+                notes.told(f"Run {view.run} does not hold the lock of {view.cluster}. Nothing was done."),
+            )
+            return
         driver = await self._service.driver(view.cluster)
-        form = PrivateUnlock(view.run, notes.holder_of(view, driver), asked.channel, asked.response_url)
+        form = PrivateUnlock(view.run, notes.holder_of(view.run, driver), asked.channel, asked.response_url)
         modal = notes.unlock_modal(view, driver, private=msgspec.json.encode(form).decode())
         await self._reception.open_form(
             asked, asked.trigger_id, modal, "Nothing was unlocked; type it again."

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import assert_never
 
 from bot import by_hand
 from bot.blocks import Block, Message, code_block, context, esc, finalize, modal, section, typed_input
 from bot.buttons import HOLDER_BLOCK, REASON_BLOCK, TYPED_BLOCK, TYPED_MODAL, UNLOCK_MODAL, Press
 from bot.commands import NAME, usage
-from bot.run_card import Look, run_card
-from bot.status_card import telling
+from bot.run_card import Look, run_card, unlocked_line
+from bot.status_card import only_unlock, telling
 from bot.thread import event_line
 from bot.wording import Phase, duration, phase, progress, situation_mark, utc, utc_time
 from recovery.diagnosis import OutOfSight
 from recovery.forgotten import told as left_over
-from recovery.model import ClusterName, ServerName
+from recovery.model import ClusterName, RunId, ServerName
 from recovery.plan import Refusal
 from recovery.ports import LeaseHeld
-from recovery.service import Refused, RunView, StatusReport
+from recovery.runs import RunView, UnreadableRun
+from recovery.service import LockTaken, Refused, StatusReport
 
 SHOWN_EVENTS = 15
 
@@ -53,6 +55,15 @@ def locked(holder: RunView, link: str, *, now_s: float) -> Message:
         f"{phase(state)}, {progress(state)}, since {duration(now_s - state.proposed_s)}. Nothing was started."
     )
     return finalize(f"{holder.cluster} is already being recovered (run {holder.run})", [section(text)])
+
+
+def held_by_unreadable(holder: UnreadableRun) -> Message:
+    """A run that cannot be read has the cluster's lock."""
+    text = (
+        f"🔒 *{esc(holder.cluster)} is held by a run that cannot be read.* {esc(holder.told)}. Nothing was started.\n"
+        f"{only_unlock(holder)}"
+    )
+    return finalize(f"{holder.cluster} is held by run {holder.run}, which cannot be read", [section(text)])
 
 
 def refused(answer: Refused) -> Message:
@@ -96,15 +107,25 @@ def proposed(view: RunView, link: str) -> Message:
     return finalize(f"Recovery {view.run} of {view.cluster} waits for approval", [section(text)])
 
 
-def runs(cluster: ClusterName, views: Iterable[tuple[RunView, str]]) -> Message:
+def runs(cluster: ClusterName, known: Iterable[tuple[RunView | UnreadableRun, str]]) -> Message:
     """The newest runs, a line each."""
-    lines = [
-        f"• {link}: {phase(view.state)}, {esc(view.state.plan.procedure)}, asked for by "
-        f"{esc(view.state.requested_by)} at {utc(view.state.proposed_s)}"
-        for view, link in views
-    ]
+    lines = [f"• {link}: {_run_line(run)}" for run, link in known]
     text = f"Runs of {cluster}" if lines else f"There was no run of {cluster} yet."
     return finalize(text, [section(f"*{esc(text)}*"), *([section("\n".join(lines))] if lines else [])])
+
+
+def _run_line(run: RunView | UnreadableRun) -> str:
+    match run:
+        case RunView(state=state):
+            return (
+                f"{phase(state)}, {esc(state.plan.procedure)}, asked for by {esc(state.requested_by)} at "
+                f"{utc(state.proposed_s)}"
+            )
+        case UnreadableRun():
+            ended = f"; {esc(unlocked_line(run.unlocked))}" if run.unlocked is not None else ""
+            return f"⚠️ cannot be read: {esc(str(run.fault))}{ended}"
+        case _:
+            assert_never(run)
 
 
 def not_invited(message: Message) -> Message:
@@ -152,30 +173,35 @@ def typed_modal(press: Press, *, private: str, alone: bool = False) -> Block:
     )
 
 
-def unlock_modal(view: RunView, driver: LeaseHeld | None, *, private: str) -> Block:
+def unlock_modal(run: RunView | UnreadableRun, driver: LeaseHeld | None, *, private: str) -> Block:
     """The form of an unlock: whose lock, whether it lives, what stays behind, and why."""
-    state = view.state
-    if driver is not None:
+    where = _where(run)
+    if driver is not None and isinstance(run, RunView):
         alive = (
-            f"⚠️ *{esc(driver.owner)} is ALIVE and drives it* ({phase(state)}, {progress(state)}). `{NAME} abort "
-            f"{esc(view.run)}` is the safe way: it stops before the next step and takes back what would be a trap. "
+            f"⚠️ *{esc(driver.owner)} is ALIVE and drives it* ({where}). `{NAME} abort "
+            f"{esc(run.run)}` is the safe way: it stops before the next step and takes back what would be a trap. "
             "Taken away now, an act that is under way on a host still ends there."
         )
+    elif driver is not None:
+        alive = (
+            f"⚠️ *{esc(driver.owner)} is ALIVE and has the lease* ({where}). Taken away now, an act that is under way "
+            "on a host still ends there."
+        )
+    elif isinstance(run, RunView):
+        alive = f"*No process drives it* ({where}); a running bot would take it up by itself."
     else:
-        alive = f"*No process drives it* ({phase(state)}, {progress(state)}); a running bot would take it up by itself."
-    left = by_hand.left_lines(state)
-    stays = "\n".join(f"• {esc(line)}" for line in left) or "• nothing was changed on any server so far"
-    holder = holder_of(view, driver)
+        alive = f"*No process drives it, and none will* ({where})."
+    left = by_hand.left_lines(run.state) if run.state is not None else ()
+    stays = "\n".join(f"• {esc(line)}" for line in left) or f"• {esc(nothing_known(run))}"
+    whose = f", asked for by {esc(run.state.requested_by)}," if run.state is not None else ""
+    holder = holder_of(run.run, driver)
     return modal(
         title="Take the lock away",
         submit="Unlock",
         callback_id=UNLOCK_MODAL,
         private=private,
         blocks=[
-            section(
-                f"Run *{esc(view.run)}* of {esc(view.cluster)}, asked for by {esc(state.requested_by)}, holds the "
-                f"cluster's lock.\n{alive}"
-            ),
+            section(f"Run *{esc(run.run)}* of {esc(run.cluster)}{whose} holds the cluster's lock.\n{alive}"),
             section(f"*It ends as it stands, nothing is taken back:*\n{stays}"),
             typed_input(block_id=HOLDER_BLOCK, label="From whom?", hint=f"type exactly: {holder}"),
             typed_input(
@@ -185,9 +211,60 @@ def unlock_modal(view: RunView, driver: LeaseHeld | None, *, private: str) -> Bl
     )
 
 
-def holder_of(view: RunView, driver: LeaseHeld | None) -> str:
+def _where(run: RunView | UnreadableRun) -> str:
+    if isinstance(run, RunView):
+        return f"{phase(run.state)}, {progress(run.state)}"
+    return f"it cannot be read: {esc(str(run.fault))}"
+
+
+def nothing_known(run: RunView | UnreadableRun) -> str:
+    """What is said where no journal tells of a change."""
+    if isinstance(run, RunView):
+        return "nothing was changed on any server so far"
+    return f"what it did is not known here; `{NAME} status {run.cluster}` shows what it holds on the servers"
+
+
+def holder_of(run: RunId, driver: LeaseHeld | None) -> str:
     """What must be typed to take the lock away: the living driver's name, else the run's."""
-    return driver.owner if driver is not None else view.run
+    return driver.owner if driver is not None else run
+
+
+def lock_taken(taken: LockTaken) -> Message:
+    """The lock of a run that cannot be read is gone."""
+    run = taken.run
+    text = (
+        f"🔓 {esc(taken.message)} Run {esc(run.run)} no longer holds the lock of {esc(run.cluster)}; the lines of its "
+        f"journal are as they were. `{NAME} recover {esc(run.cluster)}` plans from the servers as they are."
+    )
+    return finalize(f"Run {run.run} of {run.cluster} was unlocked", [section(text)])
+
+
+def shown_unreadable(run: UnreadableRun) -> Message:
+    """A run that cannot be read, to one person: why, and what it tells up to there."""
+    lines = (
+        [
+            f"{utc_time(event.at_s)} {line.splitlines()[0]}"
+            for event in run.events
+            if (line := event_line(event, run.state))
+        ]
+        if run.state is not None
+        else []
+    )
+    over = unlocked_line(run.unlocked) if run.unlocked is not None else ""
+    return finalize(
+        f"Run {run.run} of {run.cluster} cannot be read",
+        [
+            section(f"⚠️ *{esc(run.told)}.*\n{esc(over) or only_unlock(run)}"),
+            *(
+                [section("*Its journal up to there:*\n" + code_block(tuple(lines[-SHOWN_EVENTS:])))]
+                if lines
+                else []
+            ),
+            context(
+                f"its lines: `redis-cli lrange 'consul-recovery:{{{esc(run.cluster)}}}:run:{esc(run.run)}' 0 -1`"
+            ),
+        ],
+    )
 
 
 def unlock_errors(holder: str, typed: dict[str, str]) -> dict[str, str]:

@@ -38,7 +38,7 @@ from recovery.errors import RecoveryError, Unverified
 from recovery.journal import Event, LeaseTaken, RunState, fold
 from recovery.model import ClusterName, RunId
 from recovery.ports import Clock, RunStore
-from recovery.service import RunView
+from recovery.runs import RunView
 
 UPDATE_EVERY_S = 2.0
 REFRESH_EVERY_S = 15.0
@@ -316,10 +316,10 @@ class SlackNotifier:
         known = track.view
         try:
             events = await self._store.events(known.cluster, known.run)
+            state = fold(events) if events else known.state
         except RecoveryError as error:
             log.info("the journal cannot be read for the card", run=known.run, problem=str(error))
             return known
-        state = fold(events) if events else known.state
         if events and _not_older(state, known.state):
             if state.length < known.state.length:
                 track.told_at_most = _gone_on_at(events, known.state.epoch)

@@ -13,7 +13,7 @@ from bot.directory import Directory
 from bot.payloads import Asked
 from bot.talk import SlackProblem, Talk
 from recovery.model import Person
-from recovery.service import RunView
+from recovery.runs import RunView
 
 log = structlog.get_logger()
 

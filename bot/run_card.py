@@ -45,7 +45,7 @@ from recovery.journal import (
     not_done,
 )
 from recovery.plan import ArchiveState, Risk
-from recovery.service import RunView
+from recovery.runs import RunView
 
 MARK: dict[Phase, str] = {
     Phase.ASKING: "⏳",

@@ -25,7 +25,7 @@ from bot.wording import (
 )
 from recovery.journal import Gate, RunState, StepStatus, left_behind
 from recovery.plan import Plan, Risk
-from recovery.service import RunView
+from recovery.runs import RunView
 
 MOST_ROWS = 30
 MOST_CHARACTERS = 2900

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bot.blocks import Block, Message, actions, button, code_block, context, date, esc, finalize, section
 from bot.buttons import AGAIN, RECOVER, REFRESH
+from bot.commands import NAME
 from bot.wording import (
     clients_line,
     count,
@@ -18,6 +19,7 @@ from bot.wording import (
 from recovery.diagnosis import Degraded, Healthy, MajorityGone, OutOfSight, ServersStopped, TwoLeaders
 from recovery.diagnosis.evidence import server_line
 from recovery.forgotten import told
+from recovery.runs import UnreadableRun
 from recovery.service import StatusReport
 
 MOST_EVIDENCE = 12
@@ -52,6 +54,12 @@ def status_card(report: StatusReport, *, note: str = "") -> Message:
         blocks.append(context(f"⚠️ {esc(report.memory_problem)}"))
     if report.store_problem:
         blocks.append(context(f"⚠️ Runs cannot be shown: {esc(report.store_problem)}"))
+    if report.unreadable is not None:
+        blocks.append(
+            section(
+                f"🔒 *The lock is held:* {esc(report.unreadable.told)}.\n{only_unlock(report.unreadable)}"
+            )
+        )
     if report.active is not None:
         active = report.active
         blocks.append(
@@ -64,14 +72,24 @@ def status_card(report: StatusReport, *, note: str = "") -> Message:
     return finalize(headline, blocks)
 
 
+def only_unlock(run: UnreadableRun) -> str:
+    """What is left to do with it (mrkdwn)."""
+    return (
+        f"Nobody drives it, and nobody can approve, abort or retry it. `{NAME} unlock {esc(run.run)}` takes its lock "
+        f"away; the lines of its journal stay as they are. `{NAME} status {esc(run.cluster)}` shows what it holds on "
+        "the servers."
+    )
+
+
 def _buttons(report: StatusReport) -> Block:
+    locked = report.active is not None or report.unreadable is not None
     shown = [button("Refresh", action=REFRESH, value=report.cluster)]
     curable = isinstance(report.diagnosis, ServersStopped | MajorityGone) or (
         isinstance(report.diagnosis, Degraded) and report.diagnosis.stopped
     )
-    if (over := next((holder for holder in report.held if holder.over), None)) and report.active is None:
+    if (over := next((holder for holder in report.held if holder.over), None)) and not locked:
         shown.insert(0, button(f"Plan run {over.run} again…", action=AGAIN, value=over.run, style="primary"))
-    elif curable and report.active is None and not report.store_problem:
+    elif curable and not locked and not report.store_problem:
         # It changes nothing: what it proposes waits for approval.
         shown.insert(0, button("Plan recovery…", action=RECOVER, value=report.cluster, style="primary"))
     return actions(f"status:{report.cluster}:{int(report.observation.taken_at_s * 1000)}", *shown)

@@ -19,14 +19,17 @@ from recovery.journal import Outcome
 from recovery.model import ClusterName, Person, RunId, ServerName
 from recovery.policy import DIGEST_CHARACTERS, Rejected
 from recovery.procedures import readmit
+from recovery.runs import RunView, UnreadableRun
 from recovery.service import (
     DecisionResult,
+    Done,
+    HeldByUnreadable,
     Locked,
+    LockTaken,
     NothingToDo,
     Planned,
     Refused,
     RunProposed,
-    RunView,
 )
 
 OK, FAILED, USAGE, UNSEEN = 0, 1, 2, 3
@@ -93,13 +96,16 @@ class Terminal:
 
     async def runs(self, cluster: str | None) -> int:
         """List the newest runs."""
-        views = await self._service.runs(self._service.resolve_cluster(cluster))
+        views = await self._service.history(self._service.resolve_cluster(cluster))
         self._show("runs", views, text.run_list(views))
         return OK
 
     async def show(self, run: str) -> int:
         """Show a run and its journal."""
-        view = await self._service.find(RunId(run))
+        view = await self._service.find_any(RunId(run))
+        if isinstance(view, UnreadableRun):
+            self._show("unreadable", view, text.unreadable(view))
+            return FAILED
         journal = text.events(view.events, view.state)
         self._show("run", view, f"{self._card(view)}\n\nJournal:\n{journal}")
         return OK
@@ -134,6 +140,10 @@ class Terminal:
                     result,
                     f"{name} is already being recovered; nothing was started.\n\n{self._card(holder)}",
                 )
+                return FAILED
+            case HeldByUnreadable(holder=stuck):
+                said = "\n".join(text.only_unlock(stuck))
+                self._show("locked", result, f"{name} is locked; nothing was started.\n\n{said}")
                 return FAILED
             case NothingToDo(report=report):
                 self._show("nothing to do", result, text.status(report))
@@ -223,23 +233,31 @@ class Terminal:
 
     async def unlock(self, target: str | None, *, holder: str, reason: str) -> int:
         """Show whose lock it is, let the holder's name and a reason be typed, and take it away."""
-        view = await self._run_named(target)
+        found = await self._any_run_named(target)
         person = self._person(Deed.UNLOCK)
-        driver = await self._service.driver(view.cluster)
-        if not holder and view.state.outcome is None:
+        driver = await self._service.driver(found.cluster)
+        locked = await self._service.holder(found.cluster)
+        if not holder and locked is not None and locked.run == found.run:
             if self._as_json:
                 raise WrongUsage(
                     "With --json nobody is asked: unlock needs --holder and --reason. Nothing was done."
                 )
-            self._tell(text.unlock(view, driver))
-            wanted = driver.owner if driver is not None else view.run
+            self._tell(text.unlock(found, driver))
+            wanted = driver.owner if driver is not None else found.run
             holder = (await self._asked(f"Type {wanted} to take the lock away: ")).strip()
             reason = reason or (await self._asked("Why? "))
-        result = await self._service.unlock(view.cluster, view.run, by=person, holder=holder, reason=reason)
-        if isinstance(result, Rejected):
-            self._show("rejected", result, result.reason)
-            return FAILED
-        self._show("done", result.view, f"{result.message}\n\n{self._card(result.view)}")
+        result = await self._service.unlock(found.cluster, found.run, by=person, holder=holder, reason=reason)
+        match result:
+            case Rejected(reason=why):
+                self._show("rejected", result, why)
+                return FAILED
+            case LockTaken(run=run, message=message):
+                next_step = f"consul-recovery recover {run.cluster} plans from the servers as they are."
+                self._show("done", run, f"{message}\n\n{text.unreadable(run)}\n\n{next_step}")
+            case Done(view=view, message=message):
+                self._show("done", view, f"{message}\n\n{self._card(view)}")
+            case _:
+                assert_never(result)
         return OK
 
     # --- parts
@@ -256,13 +274,21 @@ class Terminal:
                 raise NotAllowed(text.plain(message))
 
     async def _run_named(self, target: str | None) -> RunView:
+        """A run by its id, or the one that holds a cluster's lock; one that can be worked with."""
+        found = await self._any_run_named(target)
+        if isinstance(found, UnreadableRun):
+            raise found.refusal
+        return found
+
+    async def _any_run_named(self, target: str | None) -> RunView | UnreadableRun:
+        """The same, whether it can be read or not."""
         if target is not None and target not in self._service.clusters:
-            return await self._service.find(RunId(target))
+            return await self._service.find_any(RunId(target))
         cluster: ClusterName = self._service.resolve_cluster(target)
-        view = await self._service.active(cluster)
-        if view is None:
+        found = await self._service.holder(cluster)
+        if found is None:
             raise NoActiveRun(f"There is no active run of {cluster}. Nothing was done.")
-        return view
+        return found
 
     async def _decided(
         self, result: DecisionResult, *, stay: bool, wanted: Outcome = Outcome.RECOVERED

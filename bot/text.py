@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from bot import by_hand
 from bot.commands import NAME
+from bot.notes import nothing_known
 from bot.rows import rows
 from bot.run_card import title_of, unlocked_line
 from bot.thread import event_line
@@ -44,7 +45,8 @@ from recovery.forgotten import told
 from recovery.journal import Event, Gate, RunState, StepStatus, left_behind
 from recovery.plan import Plan, PlanReport, Refusal, Risk
 from recovery.ports import LeaseHeld
-from recovery.service import RunView, StatusReport
+from recovery.runs import RunView, UnreadableRun
+from recovery.service import StatusReport
 
 
 def clean(text: str) -> str:
@@ -95,6 +97,8 @@ def status(report: StatusReport) -> str:
         parts.append(f"! {report.memory_problem}")
     if report.store_problem:
         parts.append(f"Runs cannot be shown: {report.store_problem}")
+    if report.unreadable is not None:
+        parts += ["", *only_unlock(report.unreadable)]
     if report.active is not None:
         active = report.active
         parts.append(
@@ -294,36 +298,71 @@ def events(known: Iterable[Event], state: RunState) -> str:
     )
 
 
-def unlock(view: RunView, driver: LeaseHeld | None) -> str:
+def unlock(run: RunView | UnreadableRun, driver: LeaseHeld | None) -> str:
     """Whose lock it is, whether it lives, and what stays behind."""
-    state = view.state
-    where = f"{phase(state)}, {progress(state)}"
-    if driver is not None:
-        alive = (
-            f"{driver.owner} is ALIVE and drives it ({where}). `consul-recovery abort {view.run}` is the safe way: it "
-            "stops before the next step and takes back what would be a trap."
+    if isinstance(run, RunView):
+        where = f"{phase(run.state)}, {progress(run.state)}"
+        lives = (
+            f"drives it ({where}). `consul-recovery abort {run.run}` is the safe way: it stops before the next step "
+            "and takes back what would be a trap."
         )
+        alone = f"No process drives it ({where}); a running bot would take it up by itself."
     else:
-        alive = f"No process drives it ({where}); a running bot would take it up by itself."
-    left = by_hand.left_lines(state) or ("nothing was changed on any server so far",)
+        lives = "has the lease. An act that is under way on a host still ends there."
+        alone = "No process drives it, and none will."
+    alive = f"{driver.owner} is ALIVE and {lives}" if driver is not None else alone
+    why = () if isinstance(run, RunView) else (f"{run.told}.",)
+    left = by_hand.left_lines(run.state) if run.state is not None else ()
+    whose = f", asked for by {run.state.requested_by}," if run.state is not None else ""
     return _lines(
-        f"Run {view.run} of {view.cluster}, asked for by {state.requested_by}, holds the cluster's lock.",
+        f"Run {run.run} of {run.cluster}{whose} holds the cluster's lock.",
+        why,
         alive,
         "It ends as it stands, nothing is taken back:",
-        (f"  - {line}" for line in left),
+        (f"  - {line}" for line in left or (plain(nothing_known(run)),)),
     )
 
 
-def run_list(views: Iterable[RunView]) -> str:
-    """The newest runs, a line each."""
+def unreadable(run: UnreadableRun) -> str:
+    """A run that cannot be read: why, what is left to do, and what it tells up to there."""
+    parts = only_unlock(run) if run.unlocked is None else [f"{run.told}.", unlocked_line(run.unlocked)]
+    if run.state is not None:
+        parts += ["", "Journal up to there:", *events(run.events, run.state).split("\n")]
+    parts += ["", f"Its lines: redis-cli lrange 'consul-recovery:{{{run.cluster}}}:run:{run.run}' 0 -1"]
+    return _lines(parts)
+
+
+def only_unlock(run: UnreadableRun) -> list[str]:
+    """Why a run cannot be worked with, and what is left to do with it."""
+    return [
+        f"{run.told}.",
+        "Nobody drives it, and nobody can approve, abort or retry it. The lines of its journal stay as they are.",
+        f"  where it holds the lock:          consul-recovery unlock {run.run}",
+        f"  what it holds on the servers:     consul-recovery status {run.cluster}",
+    ]
+
+
+def run_list(known: Iterable[RunView | UnreadableRun]) -> str:
+    """The newest runs, a line each; those that cannot be read with the reason below it."""
+    runs = tuple(known)
     lines = table(
-        (
-            view.run,
-            str(phase(view.state)),
-            view.state.plan.procedure,
-            view.state.requested_by,
-            utc(view.state.proposed_s),
+        (run.run, "cannot be read", "", "", "")
+        if isinstance(run, UnreadableRun)
+        else (
+            run.run,
+            str(phase(run.state)),
+            run.state.plan.procedure,
+            run.state.requested_by,
+            utc(run.state.proposed_s),
         )
-        for view in views
+        for run in runs
     )
-    return _lines(lines) if lines else "There was no run yet."
+    if not lines:
+        return "There was no run yet."
+    parts: list[str] = []
+    for run, line in zip(runs, lines, strict=True):
+        parts.append(line.rstrip())
+        if isinstance(run, UnreadableRun):
+            parts.append(f"  {run.fault}")
+            parts += [f"  {unlocked_line(run.unlocked)}"] if run.unlocked is not None else []
+    return _lines(parts)

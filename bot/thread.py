@@ -44,7 +44,7 @@ from recovery.journal import (
     Unlocked,
 )
 from recovery.model import Person
-from recovery.service import RunView
+from recovery.runs import RunView
 
 MOST_LINES = 2800
 

@@ -130,26 +130,31 @@ def _unlocked(
     return event if isinstance(event, Unlocked) else None
 
 
-def fold_journal(journal: Journal) -> RunState | Fault:
-    """The state of a run, or what of its journal cannot be read or cannot have happened."""
-    if journal.fault is not None:
-        return journal.fault
+def fold_journal(journal: Journal) -> tuple[RunState | None, int, Fault | None]:
+    """The state of a run, how many events it is made of, and why it is not made of all lines."""
     state: RunState | None = None
-    for number, event in enumerate(journal.events, start=1):
+    for number, event in enumerate(journal.events):
         try:
             state = start(event) if state is None else apply(state, event)
         except IllegalEvent as problem:
-            return Fault(number, f"tells what cannot have happened ({problem})")
-    return state if state is not None else Fault(0, "Redis has no journal of it")
+            return state, number, Fault(number + 1, f"tells what cannot have happened ({problem})")
+    return state, len(journal.events), journal.fault
+
+
+def readable(cluster: ClusterName, run: RunId, journal: Journal) -> RunState:
+    """The state of a run whose whole journal can be read; JournalUnreadable for any other."""
+    state, _, fault = fold_journal(journal)
+    if fault is not None or state is None:
+        raise unreadable(cluster, run, fault or Fault(0, "Redis has no journal of it"))
+    return state
 
 
 def unreadable(cluster: ClusterName, run: RunId, fault: Fault) -> JournalUnreadable:
     """The refusal of everything that such a run can not be asked for."""
     return JournalUnreadable(
         f"Run {run} of {cluster} cannot be read: {fault}. It is not driven, and cannot be approved, aborted or"
-        f" retried; nothing was done. Where it holds the lock, `unlock {run}` takes it away; its lines stay as"
-        " they are. Look with "
-        f"`status {cluster}` what it holds on the servers."
+        f" retried; nothing was done. Where it holds the lock, `unlock {run}` takes it away; its lines stay as they"
+        f" are. `status {cluster}` shows what it holds on the servers."
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import structlog
 
+from recovery.codec import readable
 from recovery.errors import (
     HostBusy,
     HostRefused,
@@ -60,7 +61,6 @@ from recovery.journal import (
     UndoVerified,
     apply,
     decide,
-    fold,
     next_step,
 )
 from recovery.model import ClusterName, Fact, Fails, Holds, RunId, ServerName, Unknown
@@ -639,14 +639,18 @@ async def drive_run(
 ) -> RunState | LeaseHeld:
     """Take the lease and drive a run to its end, or say who drives it.
 
-    The epoch is above every one that Redis or a reached host has seen, so that
-    an older driver is refused by both. Once ``stop`` is set the step under way
+    Raises JournalUnreadable. The epoch is above every one that Redis or a reached
+    host has seen, so that an older driver is refused by both. Once ``stop`` is set the step under way
     is finished, the run handed over and the lease given back.
     """
     driver_now = await store.driver(cluster)
     if driver_now is not None:
         # Without asking the hosts for their epoch: every other process looks in every second.
         return driver_now
+    # Before the hosts are asked: what nobody may drive, or has ended, is found in the lock again every second.
+    state = readable(cluster, run, await store.journal(cluster, run))
+    if state.outcome is not None:
+        return state
     traces = await world.traces()
     lease = await store.take_lease(
         cluster,
@@ -658,7 +662,7 @@ async def drive_run(
     if isinstance(lease, LeaseHeld):
         return lease
     try:
-        state = fold(await store.events(cluster, run))
+        state = readable(cluster, run, await store.journal(cluster, run))
         if state.outcome is not None:
             # It ended between the look at the open runs and the lease.
             return state

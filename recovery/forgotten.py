@@ -61,11 +61,13 @@ def _told(receipt: str) -> str:
 
 
 class Leftover(msgspec.Struct, frozen=True):
-    """What a run that the store does not know has left on the hosts."""
+    """What a run has left on the hosts that the store does not know, or cannot tell of."""
 
     run: RunId
     found: tuple[str, ...]
     """A sentence a server: how it stands, what was done there last."""
+    unreadable: bool = False
+    """Whether the store has a journal of it that cannot be read."""
 
 
 def runs_seen(observation: ClusterObservation) -> tuple[RunId, ...]:
@@ -86,20 +88,24 @@ def runs_seen(observation: ClusterObservation) -> tuple[RunId, ...]:
 
 
 def leftovers(
-    observation: ClusterObservation, *, unknown: Collection[RunId], store_epoch: int
+    observation: ClusterObservation,
+    *,
+    unknown: Collection[RunId],
+    unreadable: Collection[RunId] = (),
+    store_epoch: int,
 ) -> tuple[Leftover, ...]:
-    """Tell of the runs that the store does not know where they still matter.
+    """Tell of the runs that the store does not know, or cannot tell of, where they still matter.
 
     A hold, a fence or an override matters for as long as it is there; what was merely done
     matters while the store has not given an epoch above that of the host.
     """
     found = []
-    for run in unknown:
+    for run in (*unknown, *unreadable):
         lines = [
             line for server in observation.servers if (line := _left(server, run, store_epoch=store_epoch))
         ]
         if lines:
-            found.append(Leftover(run, tuple(lines)))
+            found.append(Leftover(run, tuple(lines), unreadable=run in unreadable))
     return tuple(found)
 
 
@@ -125,7 +131,11 @@ def _left(server: ServerObservation, run: RunId, *, store_epoch: int) -> str:
 def told(found: Sequence[Leftover]) -> tuple[str, ...]:
     """Say it in lines for people."""
     return tuple(
-        f"Run {one.run} was under way on these servers, and Redis does not know it: Redis was emptied or"
-        f" restored, or another bot works here. {'. '.join(one.found)}."
+        f"Run {one.run} was under way on these servers, and {_UNREADABLE if one.unreadable else _UNKNOWN}."
+        f" {'. '.join(one.found)}."
         for one in found
     )
+
+
+_UNKNOWN = "Redis does not know it: Redis was emptied or restored, or another bot works here"
+_UNREADABLE = "its journal cannot be read"

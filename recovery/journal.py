@@ -482,6 +482,9 @@ def fold(events: Iterable[Event]) -> RunState:
 
 def apply(state: RunState, event: Event) -> RunState:
     """Give the state after an event; IllegalEvent if the history does not allow it."""
+    if state.outcome is not None and isinstance(event, Unlocked):
+        # The lock named a run that had ended: somebody has taken it away, and that is all.
+        return msgspec.structs.replace(state, length=state.length + 1)
     if state.outcome is not None:
         raise IllegalEvent(f"the run has ended ({state.outcome}); {type(event).__name__} comes too late")
     changed = _changed(state, event)

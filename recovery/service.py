@@ -8,10 +8,12 @@ behind approved gates.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import assert_never
 
 import msgspec
 
 from recovery import membership, policy
+from recovery.codec import Fault
 from recovery.diagnosis import Degraded, Diagnosis, Healthy, Holder, diagnose, held_down
 from recovery.errors import OutOfDate, RecoveryError, Unverified
 from recovery.forgotten import Leftover, leftovers, runs_seen, told
@@ -21,9 +23,7 @@ from recovery.journal import (
     Event,
     Proposed,
     RetryChosen,
-    RunState,
     Unlocked,
-    fold,
     instead,
     passed_over,
     standing,
@@ -44,21 +44,13 @@ from recovery.ports import Clock, LeaseHeld, RunStore, World
 from recovery.procedures import barred, may_settle, readmit
 from recovery.procedures import propose as propose_plan
 from recovery.procedures.slips import refuse_unknown
+from recovery.runs import RunView, UnreadableRun, holder_of, look_at
 
 SETTLE_PATIENCE_S = 90.0
 """Default raft_multiplier 5: a first election takes 5 to 10 s, a split vote twice that (measured 1.8.7).
 
 Gossip needs about 5 s to notice a death, but more than a minute when most members die at once (measured).
 """
-
-
-class RunView(msgspec.Struct, frozen=True):
-    """A run with its journal."""
-
-    cluster: ClusterName
-    run: RunId
-    state: RunState
-    events: tuple[Event, ...]
 
 
 class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +61,8 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     observation: ClusterObservation
     took_s: float
     active: RunView | None
+    unreadable: UnreadableRun | None = None
+    """The run that holds the lock, where it cannot be read."""
     held: tuple[Holder, ...] = ()
     """What is known of the runs that hold stopped servers."""
     left: tuple[Leftover, ...] = ()
@@ -103,6 +97,12 @@ class Locked(msgspec.Struct, frozen=True):
     holder: RunView
 
 
+class HeldByUnreadable(msgspec.Struct, frozen=True):
+    """A run that cannot be read holds the cluster's lock; nothing was started."""
+
+    holder: UnreadableRun
+
+
 class NothingToDo(msgspec.Struct, frozen=True):
     """The cluster is healthy."""
 
@@ -130,9 +130,17 @@ class Done(msgspec.Struct, frozen=True):
     message: str
 
 
+class LockTaken(msgspec.Struct, frozen=True):
+    """The lock of a run that cannot be read was taken away."""
+
+    run: UnreadableRun
+    message: str
+
+
 PlanResult = Planned | NothingToDo | Refused
-ProposeResult = RunProposed | Locked | NothingToDo | Refused
+ProposeResult = RunProposed | Locked | HeldByUnreadable | NothingToDo | Refused
 DecisionResult = Done | Rejected
+UnlockResult = Done | LockTaken | Rejected
 
 
 class UnknownCluster(RecoveryError):
@@ -190,11 +198,11 @@ class RecoveryService:
         observation = await self._worlds[cluster].observe()
         holders = await self._holders(observation)
         diagnosis = diagnose(observation, lost, holders=holders)
-        active: RunView | None = None
+        active: RunView | UnreadableRun | None = None
         left: tuple[Leftover, ...] = ()
         store_epoch, store_problem, memory_problem = 0, "", ""
         try:
-            active = await self.active(cluster)
+            active = await self.holder(cluster)
             memory_problem = await self._remember_members(
                 observation, led=isinstance(diagnosis, Healthy | Degraded)
             )
@@ -207,7 +215,8 @@ class RecoveryService:
             diagnosis=diagnosis,
             observation=observation,
             took_s=self._clock.monotonic_s() - began_s,
-            active=active,
+            active=active if isinstance(active, RunView) else None,
+            unreadable=active if isinstance(active, UnreadableRun) else None,
             held=holders,
             left=left,
             store_epoch=store_epoch,
@@ -217,20 +226,26 @@ class RecoveryService:
 
     async def _holders(self, observation: ClusterObservation) -> tuple[Holder, ...]:
         """What the store knows of the runs that hold stopped servers; nothing where it does not answer."""
+        cluster = observation.cluster
         found: list[Holder] = []
         for run in held_down(observation):
             try:
-                state = (await self.show(observation.cluster, run)).state
+                looked = await look_at(self._store, cluster, run)
+                locked = await self._store.active(cluster) == run
             except RecoveryError:
                 continue
-            found.append(
-                Holder(
-                    run=run,
-                    stands=standing(state),
-                    over=state.outcome is not None,
-                    lost=tuple(claim.node_id for claim in state.plan.claims),
-                )
-            )
+            match looked:
+                case RunView(state=state):
+                    lost = tuple(claim.node_id for claim in state.plan.claims)
+                    over = state.outcome is not None
+                    found.append(Holder(run=run, stands=standing(state), over=over, lost=lost))
+                case UnreadableRun():
+                    stands = "its journal cannot be read"
+                    found.append(Holder(run=run, stands=stands, over=not locked, readable=False))
+                case None:
+                    pass
+                case _:
+                    assert_never(looked)
         return tuple(found)
 
     async def _remember_members(self, observation: ClusterObservation, *, led: bool) -> str:
@@ -263,16 +278,24 @@ class RecoveryService:
         )
 
     async def _left(
-        self, observation: ClusterObservation, active: RunView | None, *, store_epoch: int
+        self,
+        observation: ClusterObservation,
+        active: RunView | UnreadableRun | None,
+        *,
+        store_epoch: int,
     ) -> tuple[Leftover, ...]:
-        """What runs that the store does not know have left; asked only about runs that hosts name."""
-        unknown = [
-            run
-            for run in runs_seen(observation)
-            if (active is None or run != active.run)
-            and not await self._store.events(observation.cluster, run)
-        ]
-        return leftovers(observation, unknown=unknown, store_epoch=store_epoch)
+        """What runs have left that the store does not know or cannot tell of; asked only about runs that hosts name."""
+        unknown: list[RunId] = []
+        unreadable: list[RunId] = []
+        for run in runs_seen(observation):
+            if isinstance(active, RunView) and run == active.run:
+                continue
+            looked = await look_at(self._store, observation.cluster, run)
+            if looked is None:
+                unknown.append(run)
+            elif isinstance(looked, UnreadableRun):
+                unreadable.append(run)
+        return leftovers(observation, unknown=unknown, unreadable=unreadable, store_epoch=store_epoch)
 
     async def plan(
         self,
@@ -336,9 +359,9 @@ class RecoveryService:
         """
         if not replaces:
             refuse_unknown(self._clusters[cluster], method=method, lost=lost)
-        holder = await self.active(cluster)
+        holder = await self.holder(cluster)
         if holder is not None:
-            return Locked(holder)
+            return _held_by(holder)
         answer = await self._plan(cluster, method=method, lost=lost, server=server)
         if not isinstance(answer, Planned):
             return answer
@@ -359,8 +382,10 @@ class RecoveryService:
             ),
         )
         winner = await self._store.propose(cluster, run, event)
-        view = await self.show(cluster, winner)
-        return RunProposed(view, answer.report.diagnosis) if winner == run else Locked(view)
+        if winner == run:
+            return RunProposed(await self.show(cluster, run), answer.report.diagnosis)
+        holder = await self.holder(cluster)
+        return _held_by(holder) if holder is not None else Locked(await self.show(cluster, winner))
 
     async def propose_again(self, view: RunView, *, by: Person, origin: str) -> ProposeResult:
         """Plan anew what a run was about that came to nothing: with what it was told, and on what it left.
@@ -468,16 +493,19 @@ class RecoveryService:
 
     async def unlock(
         self, cluster: ClusterName, run: RunId, *, by: Person, holder: str, reason: str
-    ) -> DecisionResult:
+    ) -> UnlockResult:
         """Take the cluster's lock from a run that nobody can finish or abort; it ends as it stands.
 
         ``holder`` is typed by the person: the driver's name while one is alive, else the run's. So nobody
-        takes a run from a living driver without saying so.
+        takes a run from a living driver without saying so. Works for a run that cannot be read, too.
         """
         while True:
-            view = await self.show(cluster, run)
-            if view.state.outcome is not None:
-                return Rejected(f"This run has ended already ({view.state.outcome}). Nothing was done.")
+            locked = await self.holder(cluster)
+            if locked is None or locked.run != run:
+                view = await self.find_any(run)
+                if isinstance(view, RunView) and view.state.outcome is not None:
+                    return Rejected(f"This run has ended already ({view.state.outcome}). Nothing was done.")
+                return Rejected(f"Run {run} does not hold the lock of {cluster}. Nothing was done.")
             driver = await self._store.driver(cluster)
             wanted = driver.owner if driver is not None else run
             if not reason.strip():
@@ -495,10 +523,13 @@ class RecoveryService:
                 alive=driver is not None,
                 reason=reason.strip(),
             )
+            length = locked.length if isinstance(locked, UnreadableRun) else locked.state.length
             try:
-                await self._store.unlock(cluster, run, event, expected_length=view.state.length)
+                await self._store.unlock(cluster, run, event, expected_length=length)
             except OutOfDate:
                 continue
+            if isinstance(locked, UnreadableRun):
+                return LockTaken(msgspec.structs.replace(locked, unlocked=event), f"Unlocked by {by}.")
             return Done(await self.show(cluster, run), f"Unlocked by {by}.")
 
     async def _record(self, view: RunView, event: Event, message: str) -> Done | None:
@@ -509,30 +540,69 @@ class RecoveryService:
             return None
         return Done(await self.show(view.cluster, view.run), message)
 
+    async def holder(self, cluster: ClusterName) -> RunView | UnreadableRun | None:
+        """The run that holds the cluster's lock, whether it can be read or not."""
+        return await holder_of(self._store, cluster)
+
     async def active(self, cluster: ClusterName) -> RunView | None:
-        """The run that holds the cluster's lock."""
-        run = await self._store.active(cluster)
-        return None if run is None else await self.show(cluster, run)
+        """The run that holds the cluster's lock; JournalUnreadable where it cannot be worked with."""
+        return _worked_with(await self.holder(cluster))
 
     async def show(self, cluster: ClusterName, run: RunId) -> RunView:
-        """One run; UnknownRun if the store has none of that id."""
-        events = await self._store.events(cluster, run)
-        if not events:
+        """One run; UnknownRun if the store has none of that id, JournalUnreadable if it cannot be read."""
+        view = _worked_with(await look_at(self._store, cluster, run))
+        if view is None:
             raise UnknownRun(
                 f"There is no run {run} of cluster {cluster}. Nothing was done. `runs` lists them."
             )
-        return RunView(cluster, run, fold(events), events)
+        return view
+
+    async def history(self, cluster: ClusterName, *, limit: int = 20) -> tuple[RunView | UnreadableRun, ...]:
+        """The newest runs, newest first; those that cannot be read with the reason."""
+        return tuple(
+            [
+                await look_at(self._store, cluster, run)
+                or UnreadableRun(
+                    cluster=cluster, run=run, fault=Fault(0, "Redis has no journal of it"), length=0
+                )
+                for run in await self._store.runs(cluster, limit=limit)
+            ]
+        )
 
     async def runs(self, cluster: ClusterName, *, limit: int = 20) -> tuple[RunView, ...]:
-        """The newest runs, newest first."""
-        return tuple([await self.show(cluster, run) for run in await self._store.runs(cluster, limit=limit)])
+        """The newest runs that can be read, newest first."""
+        return tuple(run for run in await self.history(cluster, limit=limit) if isinstance(run, RunView))
 
     async def find(self, run: RunId) -> RunView:
-        """A run by its id alone, in any cluster; UnknownRun if there is none."""
+        """A run by its id alone, in any cluster; UnknownRun if there is none, JournalUnreadable if it is no use."""
+        found = await self.find_any(run)
+        if isinstance(found, UnreadableRun):
+            raise found.refusal
+        return found
+
+    async def find_any(self, run: RunId) -> RunView | UnreadableRun:
+        """A run by its id alone, whether it can be read or not; UnknownRun if there is none."""
         for cluster in self._clusters:
-            if await self._store.events(cluster, run):
-                return await self.show(cluster, run)
+            # A lock may name a run that has no journal, or one that has ended.
+            locked = await self.holder(cluster)
+            looked = (
+                locked
+                if locked is not None and locked.run == run
+                else await look_at(self._store, cluster, run)
+            )
+            if looked is not None:
+                return looked
         raise UnknownRun(f"There is no run {run}. Nothing was done. `runs` lists them.")
+
+
+def _worked_with(looked: RunView | UnreadableRun | None) -> RunView | None:
+    if isinstance(looked, UnreadableRun):
+        raise looked.refusal
+    return looked
+
+
+def _held_by(holder: RunView | UnreadableRun) -> Locked | HeldByUnreadable:
+    return Locked(holder) if isinstance(holder, RunView) else HeldByUnreadable(holder)
 
 
 def _memory(problem: str) -> str:

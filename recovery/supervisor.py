@@ -15,11 +15,20 @@ from typing import assert_never
 import structlog
 
 from recovery.engine import drive_run
-from recovery.errors import LeaseLost, RecoveryError
-from recovery.journal import Event, Outcome, RunState, fold
+from recovery.errors import JournalUnreadable, LeaseLost, RecoveryError
+from recovery.journal import Event, Outcome, RunState
 from recovery.model import ClusterName, RunId
 from recovery.ports import Clock, LeaseHeld, Notifier, RunStore, World
-from recovery.service import Locked, NothingToDo, ProposeResult, RecoveryService, Refused, RunProposed
+from recovery.runs import RunView, look_at
+from recovery.service import (
+    HeldByUnreadable,
+    Locked,
+    NothingToDo,
+    ProposeResult,
+    RecoveryService,
+    Refused,
+    RunProposed,
+)
 
 LOOK_EVERY_S = 1.0
 TELL_LATE_S = 5.0
@@ -77,6 +86,8 @@ class Supervisor:
         """Runs that this process drove and has not seen end."""
         self._newest: dict[ClusterName, RunId | None] = {}
         """The run of each cluster as it was last seen, active or ended."""
+        self._warned: dict[str, str] = {}
+        """What was last said in the log about a cluster, or about a run that nobody can drive."""
         self._telling: set[asyncio.Task[None]] = set()
         self._nudge = asyncio.Event()
         self._stop = asyncio.Event()
@@ -111,13 +122,25 @@ class Supervisor:
     async def _look(self) -> None:
         self._driving = {run: task for run, task in self._driving.items() if not task.done()}
         for cluster in self._worlds:
-            run = await self._store.active(cluster)
-            if run is not None and run not in self._driving:
-                self._driving[run] = asyncio.create_task(self._drive(cluster, run), name=f"drive {run}")
-            await self._note(cluster, run)
+            try:
+                run = await self._store.active(cluster)
+                if run is not None and run not in self._driving:
+                    self._driving[run] = asyncio.create_task(self._drive(cluster, run), name=f"drive {run}")
+                await self._note(cluster, run)
+            except RecoveryError as error:
+                # The other clusters' runs are looked for all the same.
+                self._warn_once(cluster, "cannot look for runs", problem=str(error))
+            else:
+                self._warned.pop(cluster, None)
         for run, (cluster, state) in list(self._unfinished.items()):
             if run not in self._driving:
                 await self._look_for(cluster, run, state)
+
+    def _warn_once(self, about: str, event: str, *, problem: str) -> None:
+        """Say it in the log, but not every second again."""
+        if self._warned.get(about) != problem:
+            self._warned[about] = problem
+            log.warning(event, about=about, problem=problem)
 
     async def _note(self, cluster: ClusterName, active: RunId | None) -> None:
         """Have the end of a run told whose driver may have died before it could tell it."""
@@ -134,23 +157,26 @@ class Supervisor:
         # Whoever drove it has this long to tell it; then it is told by whoever is there, once.
         await self._clock.sleep(TELL_LATE_S)
         try:
-            events = await self._store.events(cluster, run)
+            looked = await look_at(self._store, cluster, run)
         except RecoveryError as error:
             log.warning("the end of a run cannot be read", cluster=cluster, run=run, problem=str(error))
             return
-        if not events:
+        if not isinstance(looked, RunView) or looked.state.outcome is None:
             return
-        state = fold(events)
-        if state.outcome is not None and self._clock.now_s() - state.ended_s < OLD_NEWS_S:
-            await self._notifier.show(cluster, run, state, events)
+        if self._clock.now_s() - looked.state.ended_s < OLD_NEWS_S:
+            await self._notifier.show(cluster, run, looked.state, looked.events)
 
     async def _look_for(self, cluster: ClusterName, run: RunId, state: RunState) -> None:
         """A run that nobody here drives any more has ended, is driven elsewhere, or was lost by the store."""
-        there = bool(await self._store.events(cluster, run))
-        if there and await self._store.active(cluster) == run:
+        try:
+            there = await look_at(self._store, cluster, run)
+            if there is not None and await self._store.active(cluster) == run:
+                return
+        except RecoveryError as error:
+            self._warn_once(run, "cannot look for a run", problem=str(error))
             return
         del self._unfinished[run]
-        if not there:
+        if there is None:
             log.error("redis no longer knows this run", cluster=cluster, run=run)
             await self._notifier.say(cluster, run, state, lost_text(cluster))
 
@@ -160,6 +186,12 @@ class Supervisor:
             await self.drive(cluster, run)
         except LeaseLost as error:
             bound.warning("another driver took this run over; this one has stopped", problem=str(error))
+        except JournalUnreadable as error:
+            # It is found in the lock again every second, until somebody takes that away.
+            self._warn_once(run, "a run cannot be read; nobody drives it", problem=str(error))
+            if run in self._unfinished:
+                _, state = self._unfinished.pop(run)
+                await self._notifier.say(cluster, run, state, str(error))
         except RecoveryError as error:
             bound.error("the run stands still and will be taken up again", problem=str(error))
 
@@ -182,6 +214,11 @@ class Supervisor:
                 self._unfinished[run] = (cluster, witness.seen)
         if isinstance(ended, LeaseHeld):
             return None
+        if witness.seen is None:
+            # It had ended before anybody here drove it: whatever is to follow is not ours to do.
+            if await self._store.active(cluster) == run:
+                self._warn_once(run, "the lock names a run that has ended", problem=f"it is {ended.outcome}")
+            return ended
         if ended.outcome is not None and self._newest.get(cluster) == run:
             self._newest[cluster] = None
         if ended.outcome is Outcome.VOID:
@@ -209,6 +246,8 @@ def _why_no_plan(result: ProposeResult) -> str:
             return f"No new plan is safe as things are: {' '.join(refusal.reasons)} Next: {refusal.next_step}"
         case NothingToDo(report=report):
             return f"No new plan is needed: {report.diagnosis.headline}."
+        case HeldByUnreadable(holder=stuck):
+            return f"No new plan was made: {stuck.told}. It holds the lock of {stuck.cluster}."
         case Locked(holder=holder):
             return f"No new plan was made: run {holder.run} holds the lock of {holder.cluster} by now."
         case _:

@@ -402,7 +402,7 @@ class RedisStore:
         undone: str,
     ) -> list[str]:
         answer = await self._ask(lambda: script(keys=keys, args=args), undone=undone)
-        return [part.decode() for part in cast("list[bytes]", answer)]
+        return [part.decode(errors="replace") for part in cast("list[bytes]", answer)]
 
     async def _ask(self, call: Callable[[], Awaitable[Any] | Any], *, undone: str) -> Any:
         try:

@@ -37,6 +37,8 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     """How it stands, in a few words (``expired``, ``waits for approval``); "" for a run that nobody knows."""
     over: bool = True
     """Whether it has ended, so that a new plan may take over what it holds."""
+    readable: bool = True
+    """Whether people can decide on it; one that nobody can read is only unlocked."""
     lost: tuple[NodeId, ...] = ()
     """Whom it was told to be gone for good."""
 
@@ -144,6 +146,11 @@ def _to_claim(diagnosis: Diagnosis, seen: Survey) -> dict[str, str]:
 
 def _way_on(cluster: str, holder: Holder, lost: dict[str, str]) -> str:
     run = _shown(holder.run)
+    if not holder.over and not holder.readable:
+        return (
+            f"Run {run} cannot be read and holds the lock: `/consul unlock {cluster}` takes it away, then `/consul "
+            f"recover {cluster}` plans from the servers as they are."
+        )
     if not holder.over:
         return (
             f"Run {run} is not over: answer it on its card (`/consul show {run}`), `/consul retry "

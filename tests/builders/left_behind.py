@@ -11,7 +11,7 @@ from bot.run_card import Look, run_card
 from recovery.journal import RunState, StepStatus
 from recovery.model import ClusterObservation
 from recovery.plan import StartAgent
-from recovery.service import RunView
+from recovery.runs import RunView
 
 _UNTOUCHED = frozenset({StepStatus.TODO, StepStatus.BLOCKED, StepStatus.NOT_NEEDED})
 

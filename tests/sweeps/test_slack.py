@@ -17,7 +17,7 @@ from bot.thread import Mentions, event_line
 from bot.wording import utc_time
 from recovery.journal import Event, RunState, StepStarted
 from recovery.model import RunId
-from recovery.service import RunView
+from recovery.runs import RunView
 from tests.builders.runs import CLUSTER
 from tests.fakes.fake_slack import HANGS_S, FakeSlack, Posted, Way
 from tests.sweeps.points import Killed, Point

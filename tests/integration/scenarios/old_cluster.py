@@ -17,7 +17,8 @@ from recovery.journal import FINISHED, Event, Proposed, RunState
 from recovery.model import ClusterName, RunId
 from recovery.plan import StepId
 from recovery.policy import gates_of
-from recovery.service import Planned, RunView
+from recovery.runs import RunView
+from recovery.service import Planned
 from recovery.supervisor import Supervisor
 from tests.builders.left_behind import OnHost, shown_by
 from tests.integration.rig import ALICE, BOB, Journal, Rig

@@ -14,7 +14,8 @@ from lab.datacentre import Lab
 from recovery.journal import FINISHED, Outcome, RunState, StepStatus
 from recovery.model import RunId, ServerName
 from recovery.plan import RemoveOverride, StepId
-from recovery.service import NothingToDo, RunProposed, RunView
+from recovery.runs import RunView
+from recovery.service import NothingToDo, RunProposed
 from tests.builders.left_behind import untold
 from tests.integration.rig import BOB, Rig, open_rig
 from tests.integration.scenarios.old_cluster import (

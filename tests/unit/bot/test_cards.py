@@ -54,7 +54,8 @@ from recovery.model import Catalogue, ClientAgent, ClusterName, NodeId, Person, 
 from recovery.plan import PlanReport, Proposal, Refusal
 from recovery.policy import ApprovalPolicy, gates_of
 from recovery.procedures import propose
-from recovery.service import Refused, RunView, StatusReport
+from recovery.runs import RunView
+from recovery.service import Refused, StatusReport
 from recovery.supervisor import lost_text
 from tests.fakes.fake_world import (
     FakeServer,
