@@ -59,6 +59,7 @@ async def look_at(store: RunStore, cluster: ClusterName, run: RunId) -> RunView 
     state, number, fault = fold_journal(journal)
     if fault is None and state is not None:
         return RunView(cluster, run, state, journal.events)
+    last = journal.events[-1] if journal.events else None
     return UnreadableRun(
         cluster=cluster,
         run=run,
@@ -66,7 +67,7 @@ async def look_at(store: RunStore, cluster: ClusterName, run: RunId) -> RunView 
         length=journal.length,
         events=journal.events[:number],
         state=state,
-        unlocked=journal.unlocked,
+        unlocked=journal.unlocked or (last if isinstance(last, Unlocked) else None),
     )
 
 

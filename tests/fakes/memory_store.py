@@ -11,9 +11,9 @@ import dataclasses
 import pickle
 from dataclasses import dataclass, field
 
-from recovery.codec import Fault, Journal, read_lines, unreadable, write_line
+from recovery.codec import Fault, Journal, fold_journal, read_lines, unreadable, write_line
 from recovery.errors import IllegalEvent, LeaseLost, OutOfDate, StoreForgot, StoreUnavailable, Unverified
-from recovery.journal import Ended, Event, RunState, Unlocked, apply, fold, start
+from recovery.journal import Ended, Event, RunState, Unlocked, apply, start
 from recovery.model import ClusterName, RunId
 from recovery.ports import Lease, LeaseHeld
 from recovery.signing import SigningKey, mac_of
@@ -115,7 +115,7 @@ class MemoryStore:
         kept = self._clusters.setdefault(cluster, _Cluster())
         told = read_lines(KEY, cluster, run, lines)
         known = kept.journals.get(run)
-        state = fold(told.events) if told.events else known.state if known is not None else None
+        state = fold_journal(told)[0] or (known.state if known is not None else None)
         assert state is not None, "a run that never was has no state to be shown"
         kept.journals[run] = _Journal(
             list(lines), list(told.events), state, state.proposed_s, told.fault, told.unlocked
