@@ -225,8 +225,8 @@ def _parser() -> argparse.ArgumentParser:
         help=f"left out: {inventory_command.CLUSTER_VARIABLE}, or the only one",
     )
     add("doctor", "Check the settings and every way to Redis, Slack and the servers.")
-    add("raft-log", "Say what raft.db files hold, without Consul.").add_argument(
-        "path", nargs="+", type=Path, help="a raft.db, a raft directory or a data_dir"
+    add("raft-log", "Say what Raft logs hold, without Consul.").add_argument(
+        "path", nargs="+", type=Path, help="a raft.db, a wal folder, a raft directory or a data_dir"
     )
     return parser
 

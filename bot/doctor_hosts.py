@@ -96,15 +96,6 @@ def check_server(cluster: ClusterSettings, ssh: SshSettings, seen: ServerObserva
 
 def _check_data(subject: str, host: HostView) -> list[Finding]:
     findings: list[Finding] = []
-    if host.wal:
-        findings.append(
-            warning(
-                "host",
-                subject,
-                "keeps its Raft log in the WAL store, which cannot be read when the agent is stopped",
-                next_step="Nothing to do; the ranking then uses the agent's own numbers, and the plan says so.",
-            )
-        )
     if host.free_bytes < host.state_bytes:
         findings.append(
             failed(

@@ -1,4 +1,4 @@
-"""`consul-recovery raft-log PATH...`: what raft.db files say, read without Consul and without changing them.
+"""`consul-recovery raft-log PATH...`: what Raft logs say, read without Consul and without changing them.
 
 For a person with a stopped server, or with copies of several: how far each log is, who its peers were, which
 is the freshest, and whether they are one history.
@@ -6,14 +6,16 @@ is the freshest, and whether they are one history.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TextIO
 
 import msgspec
 
-from recovery.boltfile import PageRequest, RaftLogUnreadable, drive, unchanged
+from recovery.boltfile import PageRequest, RaftLogUnreadable, drive
 from recovery.lineage import Lineage, LineageUnknown, OneHistory, Rank, TwoHistories, compare, freshest
 from recovery.raftentry import parse_snapshot_meta
 from recovery.raftlog import (
@@ -25,8 +27,12 @@ from recovery.raftlog import (
     load_server,
     peer_sets,
 )
+from recovery.wallog import load_wal, of_key
+from recovery.walsegment import WalkRequest, walked
+from recovery.walsegments import META, WalFile
 
 _ATTEMPTS: Final = 3
+_DEAD_WAL: Final = "the wal folder beside it is dead: Consul goes by raft.db as long as that is there"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,27 +41,28 @@ class _Shown:
 
     server: ServerLog
     history: tuple[PeerSet, ...]
+    notes: tuple[str, ...]
 
 
 def run(paths: Sequence[Path], *, as_json: bool, out: TextIO) -> int:
     """Write to `out` what the logs say; returns 1 when one of them could not be read, else 0.
 
-    A path is a raft.db, a raft directory or a data_dir. Snapshots beside raft.db are counted in.
+    A path is a raft.db, a wal folder, a raft directory or a data_dir. Snapshots beside the log are counted in.
     """
     shown: dict[str, _Shown] = {}
     errors: dict[str, str] = {}
-    files: dict[str, Path] = {}
+    stores: dict[str, Path] = {}
     for path in paths:
         name = str(path)
         try:
-            files[name] = _raft_db(path)
-            shown[name] = _read(name, files[name])
+            stores[name] = _log_store(path)
+            shown[name] = _read(name, stores[name])
         except RaftLogUnreadable as error:
             errors[name] = error.reason
         except OSError as error:
             errors[name] = error.strerror or str(error)
     order = freshest({name: each.server for name, each in shown.items()})
-    lineages = _lineages(order, shown, files)
+    lineages = _lineages(order, shown, stores)
     if as_json:
         document = _document(shown, errors, order, lineages)
         out.write(msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n")
@@ -64,18 +71,20 @@ def run(paths: Sequence[Path], *, as_json: bool, out: TextIO) -> int:
     return 1 if errors else 0
 
 
-def _raft_db(path: Path) -> Path:
+def _log_store(path: Path) -> Path:
+    """Find the raft.db or the wal folder that a path means; where both are there Consul goes by raft.db."""
+    if path.name == META or path.suffix == ".wal":
+        return path.parent
     if not path.is_dir():
+        return path
+    if (path / META).exists() or path.name == "wal":
         return path
     for directory in (path, path / "raft"):
         if (directory / "raft.db").exists():
             return directory / "raft.db"
         if (directory / "wal").is_dir():
-            raise RaftLogUnreadable(
-                "it keeps its log in raft/wal/, a format this program does not read; "
-                "`consul info` on the running agent tells last_log_term and last_log_index"
-            )
-    raise RaftLogUnreadable("there is no raft.db in it, and none in a folder raft below it")
+            return directory / "wal"
+    raise RaftLogUnreadable("there is no raft.db in it and no wal, and none in a folder raft below it")
 
 
 def _read(name: str, path: Path) -> _Shown:
@@ -83,13 +92,19 @@ def _read(name: str, path: Path) -> _Shown:
     problem = RaftLogUnreadable("")
     for _ in range(_ATTEMPTS):
         snapshots = _snapshots(path.parent / "snapshots")
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            read = _reader({name: file})
+        files = _files(path)
+        with ExitStack() as opened:
+            read = _reader({name: path}, opened)
             try:
-                server = drive(load_server(name, size, snapshots), read)
-                shown = _Shown(server, drive(peer_sets(server.log), read))
-                if drive(unchanged(server.log.db), read):
+                if path.is_dir():
+                    server = drive(load_wal(name, files, snapshots), read)
+                else:
+                    server = drive(load_server(name, path.stat().st_size, snapshots), read)
+                history = drive(peer_sets(server.log), read)
+                dead = () if path.is_dir() or not (path.parent / "wal").is_dir() else (_DEAD_WAL,)
+                shown = _Shown(server, history, (*server.log.notes, *dead))
+                # The times of a raft.db that is mapped into memory tell nothing, and its database tells all.
+                if drive(server.log.unchanged(), read) and (not path.is_dir() or _files(path) == files):
                     return shown
                 problem = RaftLogUnreadable("it changes while it is read: stop the agent first")
             except RaftLogUnreadable as error:
@@ -97,11 +112,31 @@ def _read(name: str, path: Path) -> _Shown:
     raise problem
 
 
-def _reader(files: Mapping[str, BinaryIO]) -> Callable[[PageRequest], bytes]:
+def _files(folder: Path) -> dict[str, WalFile]:
+    """Say what lies in a wal folder."""
+    if not folder.is_dir():
+        return {}
+    found = ((each.name, each.stat()) for each in sorted(folder.iterdir()) if each.is_file())
+    return {name: WalFile(stat.st_size, stat.st_mtime) for name, stat in found}
+
+
+def _reader(stores: Mapping[str, Path], opened: ExitStack) -> Callable[[PageRequest], bytes]:
+    """Answer requests about several logs; the files that are opened for it are closed by `opened`."""
+    files: dict[str, BinaryIO] = {}
+
     def read(request: PageRequest) -> bytes:
+        if request.file not in files:
+            server, name = of_key(request.file)
+            files[request.file] = opened.enter_context((stores[server] / name).open("rb"))
         file = files[request.file]
-        file.seek(request.offset)
-        return file.read(request.length)
+
+        def part(offset: int, length: int) -> bytes:
+            file.seek(offset)
+            return file.read(length)
+
+        if isinstance(request, WalkRequest):
+            return walked(part, os.fstat(file.fileno()).st_size, checked=request.checked)
+        return part(request.offset, request.length)
 
     return read
 
@@ -116,16 +151,16 @@ def _snapshots(directory: Path) -> tuple[SnapshotMeta, ...]:
 
 
 def _lineages(
-    order: Sequence[Rank], shown: Mapping[str, _Shown], files: Mapping[str, Path]
+    order: Sequence[Rank], shown: Mapping[str, _Shown], stores: Mapping[str, Path]
 ) -> tuple[tuple[str, str, Lineage], ...]:
     """Compare the freshest log with each other one: (freshest, other, result)."""
     fresh, *others = [name for rank in order for name in rank.servers] or [""]
     found: list[tuple[str, str, Lineage]] = []
     for other in others:
-        with files[fresh].open("rb") as one, files[other].open("rb") as two:
+        with ExitStack() as opened:
             steps = compare(shown[fresh].server, shown[other].server)
             try:
-                result = drive(steps, _reader({fresh: one, other: two}))
+                result = drive(steps, _reader(stores, opened))
             except RaftLogUnreadable as error:
                 result = LineageUnknown(f"a page that is needed cannot be read: {error.reason}")
         found.append((fresh, other, result))
@@ -150,8 +185,7 @@ def _lines(
             f"  current term     {log.current_term}",
             f"  last vote        {vote}",
         ]
-        if log.db.torn:
-            lines.append("  note             one meta page is torn: the last transaction may be missing")
+        lines += [f"  note             {note}" for note in each.notes]
         if snapshot:
             lines.append(f"  peers in the snapshot                {_members(snapshot.servers)}")
         lines += [
@@ -214,7 +248,7 @@ def _document(
                 "newest_snapshot": each.server.snapshot,
                 "current_term": each.server.log.current_term,
                 "last_vote": each.server.log.last_vote,
-                "torn_meta_page": each.server.log.db.torn,
+                "notes": each.notes,
                 "peer_sets": each.history,
             }
             for name, each in shown.items()

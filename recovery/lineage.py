@@ -33,7 +33,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from recovery.boltfile import Reads
-from recovery.raftlog import LogEntry, LogPosition, RaftLog, ServerLog, entry_at
+from recovery.logstore import LogStore, ServerLog
+from recovery.raftentry import LogEntry, LogPosition
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,14 +151,14 @@ def _part(
 
 
 def _alike(
-    fresh: RaftLog, stale: RaftLog, index: int
+    fresh: LogStore, stale: LogStore, index: int
 ) -> Reads[LogEntry | TwoHistories | LineageUnknown | None]:
     """Return the entry at an index that both hold alike, None when they hold different ones there."""
-    ours = yield from entry_at(fresh, index)
-    theirs = yield from entry_at(stale, index)
+    ours = yield from fresh.entry_at(index)
+    theirs = yield from stale.entry_at(index)
     if ours is None or theirs is None:
         return LineageUnknown(
-            f"the {'fresher' if ours is None else 'staler'} log has a hole at index {index} (a half-restored raft.db?)"
+            f"the {'fresher' if ours is None else 'staler'} log has a hole at index {index} (a half-restored log?)"
         )
     if ours == theirs:
         return ours
@@ -166,7 +167,7 @@ def _alike(
     return None
 
 
-def _newest_alike(fresh: RaftLog, stale: RaftLog) -> Reads[LogEntry | TwoHistories | LineageUnknown | None]:
+def _newest_alike(fresh: LogStore, stale: LogStore) -> Reads[LogEntry | TwoHistories | LineageUnknown | None]:
     """Walk back from the staler log's end, with growing steps, and close in on the newest entry held alike.
 
     None when the logs share no index, or hold nothing alike where they do and began before it.
@@ -204,7 +205,7 @@ def _newest_alike(fresh: RaftLog, stale: RaftLog) -> Reads[LogEntry | TwoHistori
 
 
 def _with_proof(
-    fresh: RaftLog, stale: RaftLog, common: LogEntry, low: int
+    fresh: LogStore, stale: LogStore, common: LogEntry, low: int
 ) -> Reads[LogEntry | TwoHistories | LineageUnknown]:
     """Return `common` if it, or an entry before it, has data and is held alike: no-ops are alike everywhere."""
     proof, index = common, common.index
@@ -234,7 +235,7 @@ def _meeting(fresh: ServerLog, stale: ServerLog) -> Reads[LogPosition | TwoHisto
     meetings: list[LogPosition] = []
     fresh_ends = {snapshot.last for snapshot in fresh.snapshots}
     for snapshot in stale.snapshots:
-        entry = yield from entry_at(fresh.log, snapshot.last.index)
+        entry = yield from fresh.log.entry_at(snapshot.last.index)
         if snapshot.last in fresh_ends or (entry is not None and entry.position == snapshot.last):
             meetings.append(snapshot.last)
         elif entry is not None and _by_itself(fresh):
@@ -243,7 +244,7 @@ def _meeting(fresh: ServerLog, stale: ServerLog) -> Reads[LogPosition | TwoHisto
                 f"the fresher one has term {entry.term} there: what a snapshot holds was committed"
             )
     for end in fresh_ends:
-        entry = yield from entry_at(stale.log, end.index)
+        entry = yield from stale.log.entry_at(end.index)
         if entry is not None and entry.position == end:
             meetings.append(end)
     return max(meetings, default=None)

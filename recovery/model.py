@@ -177,7 +177,7 @@ class HostView(msgspec.Struct, frozen=True, kw_only=True):
     raft_db_bytes: int = -1
     """Size of raft/raft.db, -1 when there is none."""
     wal: bool = False
-    """Whether raft/wal/ is there: a format we cannot read."""
+    """Whether raft/wal/ is there, the log store of newer Consuls. Beside a raft.db it is dead: Consul goes by that."""
     snapshots: int = 0
     peers_info: bool = False
     peers_json: str | None = None
@@ -209,6 +209,13 @@ class HostView(msgspec.Struct, frozen=True, kw_only=True):
         """Whether a process of the unit is there, whatever systemd calls its state."""
         return self.main_pid > 0
 
+    @property
+    def log_store(self) -> str:
+        """Where its Raft log is, below the data directory; "" where there is none."""
+        if self.raft_db_bytes >= 0:
+            return "raft/raft.db"
+        return "raft/wal" if self.wal else ""
+
 
 class HostTrace(msgspec.Struct, frozen=True, kw_only=True):
     """What drivers have left on a host that could be looked at."""
@@ -223,7 +230,7 @@ class HostTrace(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoredLog(msgspec.Struct, frozen=True, kw_only=True):
-    """What the raft directory of a stopped server holds (raft.db and newest snapshot)."""
+    """What the raft directory of a stopped server holds (its log store and newest snapshot)."""
 
     last: LogPosition | None
     """None: no entry and no snapshot, a blank server."""

@@ -1,10 +1,12 @@
 """What one Raft log entry, one peer set and one snapshot's meta.json say.
 
-Consul writes entries as MessagePack of an old kind: byte strings and text share one type ("raw"), so a strict
+In raft.db entries are MessagePack of an old kind: byte strings and text share one type ("raw"), so a strict
 decoder takes Data for text and fails on the first byte that is not UTF-8. Here Data and Extensions are
-cut out undecoded. Fields it does not know (AppendedAt in newer ones) are skipped.
+cut out undecoded. Fields it does not know (AppendedAt in newer ones) are skipped. The WAL has an encoding of its own
+around the same Data, so an entry's digest is the same in both.
 
-Sources: hashicorp/raft log.go (types), configuration.go, peersjson.go, file_snapshot.go; raft-boltdb util.go.
+Sources: hashicorp/raft log.go (types), configuration.go, peersjson.go, file_snapshot.go; raft-boltdb util.go;
+raft-wal codec.go (BinaryCodec).
 """
 
 from __future__ import annotations
@@ -124,6 +126,10 @@ class _Meta(msgspec.Struct):
     CRC: str | None = None
 
 
+# Of a number in seven bits a byte: 64 bits are ten bytes.
+_LAST_SHIFT: Final = 63
+_HIGHEST: Final = (1 << 64) - 1
+
 _decode_entry = msgspec.msgpack.Decoder(_Entry).decode
 _decode_configuration = msgspec.msgpack.Decoder(_Configuration).decode
 _decode_addresses = msgspec.msgpack.Decoder(list[str] | None).decode
@@ -161,10 +167,58 @@ def _split(key: bytes, value: bytes) -> tuple[LogEntry, bytes]:
     if entry.Term < 1 or entry.Type not in range(COMMAND, 256):
         raise RaftLogUnreadable(f"the entry at index {index} has term {entry.Term} and type {entry.Type}")
     data, extensions = _raw_bytes(bytes(entry.Data)), _raw_bytes(bytes(entry.Extensions))
-    digest = hashlib.sha256(b"%d:%d:%d:" % (entry.Type, len(data), len(extensions)))
+    return _log_entry(index, entry.Term, entry.Type, data, extensions), data
+
+
+def _log_entry(index: int, term: int, kind: int, data: bytes, extensions: bytes) -> LogEntry:
+    digest = hashlib.sha256(b"%d:%d:%d:" % (kind, len(data), len(extensions)))
     digest.update(data)
     digest.update(extensions)
-    return LogEntry(index, entry.Term, entry.Type, digest.digest(), len(data)), data
+    return LogEntry(index, term, kind, digest.digest(), len(data))
+
+
+def _split_binary(index: int, payload: bytes) -> tuple[LogEntry, bytes]:
+    at = 0
+
+    def number() -> int:
+        nonlocal at
+        value, shift = 0, 0
+        while True:
+            if at == len(payload) or shift > _LAST_SHIFT:
+                raise RaftLogUnreadable(f"the entry at index {index} is damaged (a number has no end)")
+            byte = payload[at]
+            value |= (byte & 0x7F) << shift
+            at, shift = at + 1, shift + 7
+            if byte < 0x80:
+                return value
+
+    def text() -> bytes:
+        nonlocal at
+        length = number()
+        if length > len(payload) - at:
+            raise RaftLogUnreadable(f"the entry at index {index} is damaged (it is cut short)")
+        at += length
+        return payload[at - length : at]
+
+    own, term, kind = number(), number(), number()
+    if own != index:
+        raise RaftLogUnreadable(f"the entry kept at index {index} calls itself {own}")
+    if not 1 <= term <= _HIGHEST or kind not in range(COMMAND, 256):
+        raise RaftLogUnreadable(f"the entry at index {index} has term {term} and type {kind}")
+    data, extensions = text(), text()
+    if (payload[at : at + 1], len(payload) - at) not in ((b"\x01", 15), (b"\x02", 16)):
+        raise RaftLogUnreadable(f"the entry at index {index} is damaged (it does not end with its time)")
+    return _log_entry(index, term, kind, data, extensions), data
+
+
+def parse_binary_entry(index: int, payload: bytes) -> LogEntry:
+    """Decode one entry of a WAL segment (its codec 1); raises RaftLogUnreadable when it is damaged."""
+    return _split_binary(index, payload)[0]
+
+
+def parse_binary_peer_set(index: int, payload: bytes) -> PeerSet | None:
+    """Return the peer set that an entry of a WAL segment carries, or None when it is of another type."""
+    return _peer_set(*_split_binary(index, payload))
 
 
 def parse_entry(key: bytes, value: bytes) -> LogEntry:
@@ -177,7 +231,10 @@ def parse_peer_set(key: bytes, value: bytes) -> PeerSet | None:
 
     Old entries (add peer, remove peer) carry the whole set after the change, as addresses.
     """
-    entry, data = _split(key, value)
+    return _peer_set(*_split(key, value))
+
+
+def _peer_set(entry: LogEntry, data: bytes) -> PeerSet | None:
     try:
         match entry.type:
             case 2 | 3:

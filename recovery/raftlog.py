@@ -1,8 +1,6 @@
-"""What a server's Raft log says: how far it goes, what it holds where, for whom it voted, who its peers were.
+"""What a raft.db says: how far the log goes, what it holds where, for whom the server voted, who its peers were.
 
-Read out of raft.db page by page (see `recovery.boltfile`), with the agent stopped: without Consul, without a
-token, a few KiB. The newest snapshot's meta.json belongs to it: after every recovery by peers.json the log is
-empty, and the snapshot alone says how far the server is.
+Read page by page (see `recovery.boltfile`), with the agent stopped: without Consul, without a token, a few KiB.
 
 BoltDB has no checksums on these pages, so the numbers are checked against each other: an entry names its own
 index, terms never fall along a log and never pass the current term. What contradicts itself is refused.
@@ -27,6 +25,8 @@ from recovery.boltfile import (
     open_database,
     with_free_list,
 )
+from recovery.boltfile import unchanged as database_unchanged
+from recovery.logstore import LogStore, ServerLog, Vote, newest_snapshot, with_snapshots
 from recovery.raftentry import (
     LogEntry,
     LogPosition,
@@ -59,14 +59,6 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
-class Vote:
-    """The last vote a server gave: in which term, to whom (an address)."""
-
-    term: int
-    candidate: str
-
-
-@dataclass(frozen=True, slots=True)
 class RaftLog:
     """One raft.db; `first` and `last` are None when it holds no entry."""
 
@@ -77,35 +69,43 @@ class RaftLog:
     current_term: int
     last_vote: Vote | None
 
-
-@dataclass(frozen=True, slots=True)
-class ServerLog:
-    """A server's whole log: raft.db and the snapshots beside it.
-
-    `configuration` is the peer set the server will go by once it has replayed its log, None if it has none.
-    """
-
-    log: RaftLog
-    snapshots: tuple[SnapshotMeta, ...]
-    configuration: PeerSet | None
-
     @property
-    def snapshot(self) -> SnapshotMeta | None:
-        """The newest snapshot, which is the one a server starts from."""
-        return newest_snapshot(self.snapshots)
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of it though it can be relied on."""
+        return ("one meta page is torn: the last transaction may be missing",) if self.db.torn else ()
 
-    @property
-    def last(self) -> LogPosition | None:
-        """How far the server is: the later of the log's end and the newest snapshot; None when blank."""
-        ends = [self.log.last] if self.log.last else []
-        if self.snapshot:
-            ends.append(self.snapshot.last)
-        return max(ends, default=None)
+    def entry_at(self, index: int) -> Reads[LogEntry | None]:
+        """Return the entry at an index, or None when the log does not hold it."""
+        if self.first is None or self.last is None or not self.first.index <= index <= self.last.index:
+            return None
+        element = yield from seek(self.db, self.entries, index_key(index))
+        if element is None:
+            return None
+        entry = parse_entry(element.key, element.value)
+        if not self.first.term <= entry.term <= self.last.term:
+            raise RaftLogUnreadable(
+                f"the entry at index {index} has term {entry.term}, out of the log's order"
+            )
+        return entry
 
+    def peer_sets(self, *, after: int = 0) -> Reads[tuple[PeerSet, ...]]:
+        """Return every peer set in the log above the index `after`, oldest first.
 
-def newest_snapshot(snapshots: Sequence[SnapshotMeta]) -> SnapshotMeta | None:
-    """Return the snapshot that goes furthest, or None."""
-    return max(snapshots, key=lambda snapshot: snapshot.last, default=None)
+        This reads all entries above `after`: over SSH give the newest snapshot's index.
+        """
+        found: list[PeerSet] = []
+
+        def visit(element: Element) -> None:
+            peer_set = parse_peer_set(element.key, element.value)
+            if peer_set is not None:
+                found.append(peer_set)
+
+        yield from scan(self.db, self.entries, index_key(after + 1), visit)
+        return tuple(found)
+
+    def unchanged(self) -> Reads[bool]:
+        """Tell whether no transaction was committed since it was opened."""
+        return (yield from database_unchanged(self.db))
 
 
 def index_key(index: int) -> bytes:
@@ -161,17 +161,9 @@ def reader(read: Callable[[int, int], bytes]) -> Callable[[PageRequest], bytes]:
     return lambda request: read(request.offset, request.length)
 
 
-def entry_at(log: RaftLog, index: int) -> Reads[LogEntry | None]:
+def entry_at(log: LogStore, index: int) -> Reads[LogEntry | None]:
     """Return the entry at an index, or None when the log does not hold it: compacted, or past its end."""
-    if log.first is None or log.last is None or not log.first.index <= index <= log.last.index:
-        return None
-    element = yield from seek(log.db, log.entries, index_key(index))
-    if element is None:
-        return None
-    entry = parse_entry(element.key, element.value)
-    if not log.first.term <= entry.term <= log.last.term:
-        raise RaftLogUnreadable(f"the entry at index {index} has term {entry.term}, out of the log's order")
-    return entry
+    return log.entry_at(index)
 
 
 def term_at(file: str, size: int, snapshots: Sequence[SnapshotMeta], index: int) -> Reads[int | None]:
@@ -188,35 +180,12 @@ def term_at(file: str, size: int, snapshots: Sequence[SnapshotMeta], index: int)
     return next((snapshot.last.term for snapshot in snapshots if snapshot.last.index == index), None)
 
 
-def peer_sets(log: RaftLog, *, after: int = 0) -> Reads[tuple[PeerSet, ...]]:
-    """Return every peer set in the log above the index `after`, oldest first.
-
-    This reads all entries above `after`: over SSH give the newest snapshot's index.
-    """
-    found: list[PeerSet] = []
-
-    def visit(element: Element) -> None:
-        peer_set = parse_peer_set(element.key, element.value)
-        if peer_set is not None:
-            found.append(peer_set)
-
-    yield from scan(log.db, log.entries, index_key(after + 1), visit)
-    return tuple(found)
+def peer_sets(log: LogStore, *, after: int = 0) -> Reads[tuple[PeerSet, ...]]:
+    """Return every peer set in the log above the index `after`, oldest first."""
+    return log.peer_sets(after=after)
 
 
 def load_server(file: str, size: int, snapshots: Sequence[SnapshotMeta]) -> Reads[ServerLog]:
-    """Read a server's raft.db and join it with its snapshots; raises RaftLogUnreadable.
-
-    Entries up to the newest snapshot's index do not count for the configuration: a server that starts takes
-    the snapshot's and replays only what follows (hashicorp/raft api.go, NewRaft).
-    """
+    """Read a server's raft.db and join it with its snapshots; raises RaftLogUnreadable."""
     log = yield from load_log(file, size)
-    newest = newest_snapshot(snapshots)
-    later = yield from peer_sets(log, after=newest.last.index if newest else 0)
-    if later:
-        configuration: PeerSet | None = later[-1]
-    elif newest is not None:
-        configuration = PeerSet(newest.configuration_index, newest.last.term, newest.servers)
-    else:
-        configuration = None
-    return ServerLog(log, tuple(snapshots), configuration)
+    return (yield from with_snapshots(log, snapshots))

@@ -69,7 +69,7 @@ async def answer(probe: Probe, check: Check, *, run: RunId) -> Fact:
     except (RecoveryError, AgentSilent) as fault:
         return Unknown(str(fault))
     except RaftLogUnreadable as damage:
-        return Unknown(f"a raft.db cannot be read: {damage.reason}")
+        return Unknown(f"a Raft log cannot be read: {damage.reason}")
     except TimeoutError:
         return Unknown(f"no answer within {_DEADLINE_S:g} s")
 
@@ -331,7 +331,8 @@ async def _log_is(probe: Probe, check: LogIs) -> Fact:
 async def _one_history(probe: Probe, freshest: ServerName, others: tuple[ServerName, ...]) -> Fact:
     names = tuple(dict.fromkeys((freshest, *others)))
     logs = dict(zip(names, await asyncio.gather(*(probe.log_read(name) for name in names)), strict=True))
-    heads: dict[str, bytes] = {name: read.head for name, read in logs.items()}
+    heads = {file: head for read in logs.values() for file, head in read.heads.items()}
+    stamps = {name: stamp for read in logs.values() for name, stamp in read.stamps.items()}
     fresh = logs[freshest].log
     told: list[str] = []
     for name in names[1:]:
@@ -341,7 +342,7 @@ async def _one_history(probe: Probe, freshest: ServerName, others: tuple[ServerN
             continue
         if fresh.last is None or fresh.last < stale.last:
             return Fails(f"{name} ends at {position(stale.last)}, past {freshest}")
-        found = await probe.read(lineage.compare(fresh, stale), heads=heads)
+        found = await probe.read(lineage.compare(fresh, stale), heads=heads, stamps=stamps)
         match found:
             case lineage.OneHistory(common, dropped, missing):
                 told.append(

@@ -8,20 +8,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
+from recovery import wallog
 from recovery.adapters.answers import parse_info, with_stats, without_stats
 from recovery.adapters.consul_api import Agent, AgentAccess, AgentSilent
-from recovery.adapters.host_commands import Host, HostAccess
+from recovery.adapters.host_commands import Chunk, Host, HostAccess
 from recovery.adapters.journal_lines import telling
 from recovery.adapters.shared_question import SharedQuestion
 from recovery.adapters.ssh import SshPool
-from recovery.boltdb import PageRequest, RaftLogUnreadable, Reads, unchanged
+from recovery.boltdb import PageRequest, RaftLogUnreadable, Reads
 from recovery.diagnosis.versions import live_peers_file
 from recovery.errors import RecoveryError
 from recovery.model import (
@@ -37,6 +39,8 @@ from recovery.model import (
 )
 from recovery.raftentry import LogPosition, parse_snapshot_meta
 from recovery.raftlog import ServerLog, load_server, newest_snapshot, term_at
+from recovery.walsegment import WalkRequest
+from recovery.walsegments import META
 
 T = TypeVar("T")
 
@@ -218,16 +222,14 @@ class Probe:
         """Read a stopped server's log (or a running one's that writes nothing); a sentence where it cannot be read."""
         if not host.data_dir:
             return "its data directory cannot be found in the unit's flags and configuration"
-        if host.wal:
-            return "its log is kept in the WAL format (raft/wal), which cannot be read here"
-        if host.raft_db_bytes < 0 and not host.snapshots:
+        if not host.log_store and not host.snapshots:
             return StoredLog(last=None, term=0, configuration=())
-        if host.raft_db_bytes < 0:
+        if not host.log_store:
             return "raft/raft.db is missing beside its snapshots"
         try:
             log = await self.server_log(name, running=running)
         except RaftLogUnreadable as damage:
-            return f"raft/raft.db cannot be read: {damage.reason}"
+            return f"{host.log_store} cannot be read: {damage.reason}"
         except RecoveryError as fault:
             return str(fault)
         peers = log.configuration.servers if log.configuration is not None else ()
@@ -241,7 +243,7 @@ class Probe:
         return (await self.log_read(name, running=running)).log
 
     async def log_read(self, name: ServerName, *, running: bool = False) -> LogRead:
-        """Read a log as `server_log` does, and give the beginning of its file too.
+        """Read a log as `server_log` does, and give what else is needed to read on in it.
 
         Whoever asks before it has begun shares one read.
         """
@@ -257,6 +259,9 @@ class Probe:
         """
         chunk = await self.hosts[name].raft_read(((0, _HEAD_BYTES),), snapshots=True)
         snapshots = [parse_snapshot_meta(meta) for meta in chunk.metas]
+        if chunk.wal is not None:
+            in_wal = wallog.term_at(name, chunk.wal, snapshots, index)
+            return await self.read(in_wal, heads=_wal_heads(name, chunk), running=True)
         steps = term_at(name, chunk.size, snapshots, index)
         return await self.read(steps, heads={name: chunk.ranges[0]}, running=True)
 
@@ -265,19 +270,35 @@ class Probe:
         if chunk.main_pid and not running:
             raise RaftLogUnreadable(f"the agent runs (process {chunk.main_pid}) and writes to it")
         snapshots = [parse_snapshot_meta(meta) for meta in chunk.metas]
+        if chunk.wal is not None:
+            heads = _wal_heads(name, chunk)
+            stamps: dict[str, str] = {name: chunk.stamp}
+            steps = wallog.load_wal(name, chunk.wal, snapshots)
+            log = await self.read(steps, heads=heads, stamps=stamps, running=running)
+            if not chunk.steady:
+                raise RaftLogUnreadable("it was written to while it was read")
+            return LogRead(log, heads, stamps)
         head = chunk.ranges[0]
         log = await self.read(load_server(name, chunk.size, snapshots), heads={name: head}, running=running)
         # What came in one answer of a stopped server, while nobody touched the file, is of one moment. Else the file
         # is asked again: the times of a file that is written to are too coarse to tell.
         at_once = chunk.steady and not chunk.main_pid and len(head) == chunk.size
-        if not at_once and not await self.read(unchanged(log.log.db), heads={}, running=running):
+        if not at_once and not await self.read(log.log.unchanged(), heads={}, running=running):
             raise RaftLogUnreadable("it was written to while it was read")
-        return LogRead(log, head)
+        return LogRead(log, {name: head}, {})
 
-    async def read(self, steps: Reads[T], *, heads: Mapping[str, bytes], running: bool = False) -> T:
-        """Run a reader of raft.db files over SSH; a request's `file` is the server's name.
+    async def read(
+        self,
+        steps: Reads[T],
+        *,
+        heads: Mapping[str, bytes],
+        stamps: Mapping[str, str] | None = None,
+        running: bool = False,
+    ) -> T:
+        """Run a reader of logs over SSH; a request's `file` is the server's name, or of a file in its raft/wal.
 
-        `heads` is what was read already of the beginning of these files.
+        `heads` is what was read already of the beginning of these files, `stamps` what raft/wal of a server was when
+        it was opened.
         """
         try:
             wanted = next(steps)
@@ -285,32 +306,42 @@ class Probe:
                 known = {
                     request: head[request.offset : _end(request)]
                     for request in wanted
-                    if _end(request) <= len(head := heads.get(request.file, b""))
+                    if not isinstance(request, WalkRequest)
+                    and _end(request) <= len(head := heads.get(request.file, b""))
                 }
                 missing = tuple(request for request in wanted if request not in known)
-                fetched = known | (await self._fetch(missing, running=running) if missing else {})
+                fetched = known | (
+                    await self._fetch(missing, stamps or {}, running=running) if missing else {}
+                )
                 wanted = steps.send(tuple(fetched[request] for request in wanted))
         except StopIteration as done:
             result: T = done.value
             return result
 
-    async def _fetch(self, wanted: tuple[PageRequest, ...], *, running: bool) -> dict[PageRequest, bytes]:
+    async def _fetch(
+        self, wanted: tuple[PageRequest, ...], stamps: Mapping[str, str], *, running: bool
+    ) -> dict[PageRequest, bytes]:
         """Fetch the ranges, one call a server whatever their number."""
         by_server: dict[str, list[PageRequest]] = {}
         for request in wanted:
-            by_server.setdefault(request.file, []).append(request)
+            by_server.setdefault(wallog.of_key(request.file)[0], []).append(request)
         chunks = await asyncio.gather(
-            *(
-                self.hosts[ServerName(name)].raft_read(tuple((r.offset, r.length) for r in requests))
-                for name, requests in by_server.items()
-            )
+            *(self._chunk(ServerName(name), requests) for name, requests in by_server.items())
         )
         found: dict[PageRequest, bytes] = {}
         for (name, requests), chunk in zip(by_server.items(), chunks, strict=True):
             if chunk.main_pid and not running:
                 raise RaftLogUnreadable(f"the agent of {name} was started while its log was read")
+            if not running and chunk.stamp != stamps.get(name, ""):
+                raise RaftLogUnreadable(f"the log of {name} was written to while it was read")
             found.update(zip(requests, chunk.ranges, strict=True))
         return found
+
+    async def _chunk(self, name: ServerName, requests: Sequence[PageRequest]) -> Chunk:
+        host = self.hosts[name]
+        if not wallog.of_key(requests[0].file)[1]:
+            return await host.raft_read(tuple((r.offset, r.length) for r in requests))
+        return await host.wal_read([replace(r, file=wallog.of_key(r.file)[1]) for r in requests])
 
 
 class _LogEnd(NamedTuple):
@@ -321,10 +352,15 @@ class _LogEnd(NamedTuple):
 
 
 class LogRead(NamedTuple):
-    """A server's log, and the beginning of the raft.db that it was read from."""
+    """A server's log, and what `Probe.read` needs to read on in it."""
 
     log: ServerLog
-    head: bytes
+    heads: Mapping[str, bytes]
+    stamps: Mapping[str, str]
+
+
+def _wal_heads(name: ServerName, chunk: Chunk) -> dict[str, bytes]:
+    return {wallog.key(name, META): head for head in chunk.ranges}
 
 
 def _end(request: PageRequest) -> int:

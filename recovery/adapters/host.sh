@@ -164,25 +164,27 @@ find_pid() {
     [ -n "$pid" ] || pid=$(stranger_pid)
 }
 
-# The process outside the unit that has raft.db open: somebody has started an agent by hand. BoltDB takes a lock on
-# its file (flock), and the kernel tells whose it is.
+# The process outside the unit that has the log's database open: somebody has started an agent by hand. BoltDB takes a
+# lock on its file (flock), and the kernel tells whose it is.
 stranger_pid() {
-    db=$data_dir/raft/raft.db
-    [ -n "$data_dir" ] && [ -f "$db" ] || return 0
-    sed -n "s/^[0-9]*: FLOCK *ADVISORY *WRITE *\([0-9][0-9]*\) [0-9a-f:]*:$(stat -L -c %i "$db") .*/\1/p" /proc/locks |
-        while IFS= read -r holder; do
-            # The same number may be a file of another file system; by whatever path the process opened it.
-            stat -L -c '%d %i' "/proc/$holder/fd/"* 2>/dev/null | grep -qx "$(stat -L -c '%d %i' "$db")" || continue
-            printf '%s\n' "$holder"
-            break
-        done
+    [ -n "$data_dir" ] || return 0
+    for db in "$data_dir/raft/raft.db" "$data_dir/raft/wal/wal-meta.db"; do
+        [ -f "$db" ] || continue
+        sed -n "s/^[0-9]*: FLOCK *ADVISORY *WRITE *\([0-9][0-9]*\) [0-9a-f:]*:$(stat -L -c %i "$db") .*/\1/p" /proc/locks |
+            while IFS= read -r holder; do
+                # The same number may be a file of another file system; by whatever path the process opened it.
+                stat -L -c '%d %i' "/proc/$holder/fd/"* 2>/dev/null | grep -qx "$(stat -L -c '%d %i' "$db")" || continue
+                printf '%s\n' "$holder"
+                break
+            done
+    done | head -n 1
 }
 
 refuse_strangers() {
     find_pids
     [ -z "$pids" ] || return 0
     stranger=$(stranger_pid)
-    [ -z "$stranger" ] || die 65 "process $stranger, which is none of $UNIT, has raft.db open: an agent was started by hand; stop it by hand"
+    [ -z "$stranger" ] || die 65 "process $stranger, which is none of $UNIT, has its log open: an agent was started by hand; stop it by hand"
 }
 
 # A variable of the unit. The files are read as text: sourcing them would run them.
@@ -520,9 +522,14 @@ find_snapshots() {
 # changed from before the first range to after the last meta.json.
 verb_raft_read() {
     need_raft_dir
-    db=$data_dir/raft/raft.db
-    [ -f "$db" ] && [ ! -h "$db" ] || die 65 "there is no $db"
     case $1 in *[!0-9:,]*) die 64 "not byte ranges: $1" ;; esac
+    db=$data_dir/raft/raft.db
+    # Where both are there Consul goes by raft.db.
+    if [ ! -e "$db" ] && [ -d "$data_dir/raft/wal" ]; then
+        begin_of_wal "$1" "$2"
+        return
+    fi
+    [ -f "$db" ] && [ ! -h "$db" ] || die 65 "there is no $db"
     find_pid
     was=$(raft_stamp)
     say main_pid "${pid:-0}"
@@ -544,6 +551,214 @@ STAMP
 # The process and the file as they are now. The size comes second: verb_raft_read takes it from here.
 raft_stamp() {
     printf '%s %s\n' "${pid:-0}" "$(stat -c '%s %i %y %z' "$db")"
+}
+
+# The same of a log in raft/wal: what lies there, and the ranges of its small database. `stamp` is what all the files
+# are at that moment: whoever reads on with wal-read compares it.
+begin_of_wal() {
+    need_wal
+    find_pid
+    was=$(wal_stamp)
+    say main_pid "${pid:-0}"
+    say wal yes
+    say stamp "$was"
+    for file in "$wal"/*; do
+        [ ! -f "$file" ] || say file "${file##*/} $(stat -c '%s %Y' -- "$file")"
+    done
+    db=$wal/wal-meta.db
+    if [ -f "$db" ]; then
+        printf '%s' "$1" | tr ',' '\n' | while IFS=: read -r offset length || [ -n "$offset" ]; do
+            bytes_of "$db" "$offset" "$length"
+        done
+    fi
+    [ "$2" = snapshots ] || return 0
+    verb_raft_snapshots
+    read_facts
+    find_pid
+    [ "$(wal_stamp)" != "$was" ] || say steady yes
+}
+
+# Sets wal.
+need_wal() {
+    wal=$data_dir/raft/wal
+    [ -d "$wal" ] && [ ! -h "$wal" ] || die 65 "there is no folder $wal"
+    for file in "$wal"/*; do
+        [ ! -h "$file" ] || die 65 "$file is a symbolic link; that is not supported"
+    done
+}
+
+# The process and all files of the folder as they are now, in one word.
+wal_stamp() {
+    { printf '%s\n' "${pid:-0}" && stat -c '%n %s %i %y %z' -- "$wal"/* 2>/dev/null; } | sha256sum | cut -c 1-32
+}
+
+bytes_of() {
+    dd if="$1" iflag=skip_bytes,count_bytes skip="$2" count="$3" bs=65536 status=none | say_text range
+}
+
+# Parts of a log in raft/wal: `NAME:OFFSET:LENGTH,...`, or for a segment `NAME:walk:CHECKED` (see wal_walk).
+verb_wal_read() {
+    need_raft_dir
+    need_wal
+    case $1 in *[!0-9a-z:,.-]*) die 64 "not parts of a log: $1" ;; esac
+    find_pid
+    say main_pid "${pid:-0}"
+    printf '%s' "$1" | tr ',' '\n' | while IFS=: read -r name offset length || [ -n "$name" ]; do
+        segment=${name%.wal}
+        case $name in
+            wal-meta.db) ;;
+            *.wal)
+                case ${segment%%-*} in *[!0-9]*) die 64 "not a segment's name: $name" ;; esac
+                case ${segment#*-} in *[!0-9a-f]*) die 64 "not a segment's name: $name" ;; esac
+                [ ${#segment} = 37 ] || die 64 "not a segment's name: $name"
+                ;;
+            *) die 64 "not a file of a log: $name" ;;
+        esac
+        [ -f "$wal/$name" ] || die 65 "there is no $wal/$name"
+        case $offset$length in
+            walk[01]) walk_through "$wal/$name" "$length" ;;
+            *[!0-9]*) die 64 "not a byte range: $offset:$length" ;;
+            *) bytes_of "$wal/$name" "$offset" "$length" ;;
+        esac
+    done || exit
+    read_facts
+    find_pid
+    say stamp "$(wal_stamp)"
+}
+
+walk_through() {
+    command -v perl >/dev/null || die 65 "perl is not on this host; a log in raft/wal cannot be read without it"
+    walked=$(wal_walk "$1" "$2" 2>&1) || die 65 "$1 cannot be read: $walked"
+    printf '%s\n' "$walked" | say_text range
+}
+
+# One walk through all frames of a segment, with all checksums if the second word is 1: its answer is some hundred
+# bytes, and some ten thousand where a segment is full. recovery/walsegment.py says what it means, and does the same
+# for local files: a test compares both. In perl, which every Debian has: the checksum is none that a program of
+# the host knows.
+wal_walk() {
+    perl - "$1" "$2" <<'PERL'
+use strict;
+use warnings;
+use bytes;
+my ($path, $checked) = @ARGV;
+open(my $file, '<:raw', $path) or die "$!\n";
+my $size = -s $file;
+my (@low, @high);
+if ($checked) {
+    my @t;
+    for my $n (0 .. 255) {
+        my $v = $n;
+        $v = ($v >> 1) ^ ($v & 1 ? 0x82F63B78 : 0) for 1 .. 8;
+        $t[0][$n] = $v;
+    }
+    for my $k (1 .. 3) { $t[$k][$_] = $t[0][$t[$k - 1][$_] & 255] ^ ($t[$k - 1][$_] >> 8) for 0 .. 255 }
+    for my $n (0 .. 65535) {
+        $low[$n] = $t[3][$n & 255] ^ $t[2][$n >> 8];
+        $high[$n] = $t[1][$n & 255] ^ $t[0][$n >> 8];
+    }
+}
+# The window is the file from $start on, the walk is at $at; $summed is how far the checksum goes.
+my ($window, $start, $at, $summed, $sum) = ('', 0, 0, 0, 0xFFFFFFFF);
+sub sum_up {
+    if ($checked) {
+        for (unpack('V*', substr($window, $summed - $start, $at - $summed))) {
+            $sum ^= $_;
+            $sum = $low[$sum & 65535] ^ $high[$sum >> 16];
+        }
+    }
+    $summed = $at;
+}
+sub have {
+    my ($count) = @_;
+    while (length($window) - ($at - $start) < $count) {
+        sum_up();
+        $window = substr($window, $at - $start);
+        $start = $at;
+        my $got = sysread($file, $window, 1048576, length($window));
+        defined $got or die "$!\n";
+        last unless $got;
+    }
+    my $left = length($window) - ($at - $start);
+    return $left < $count ? $left : $count;
+}
+sub skip {
+    my ($count) = @_;
+    while ($count) {
+        my $here = have($count < 1048576 ? $count : 1048576) & ~7;
+        return 0 unless $here;
+        $at += $here;
+        $count -= $here;
+    }
+    return 1;
+}
+my $header = substr($window, 0, have(32));
+my ($entries, $last, $index, $rotten, $commits, $stop) = (0, 0, 0, 0, 0, 'end');
+my (@marks, @peers, $before, $final);
+my $whole = skip(32);
+while ($whole) {
+    last if have(8) < 8;
+    my $here = $at - $start;
+    my ($kind, $number) = unpack('CxxxV', substr($window, $here, 8));
+    if (!$kind && substr($window, $here, 8) eq "\0\0\0\0\0\0\0\0") { $stop = 'zeros'; last }
+    if ($kind == 3) {
+        $commits++;
+        $rotten ||= $final->[0] if $final && !$final->[3];
+        sum_up();
+        my $fits = !$checked || ($sum ^ 0xFFFFFFFF) == $number;
+        $sum = 0xFFFFFFFF;
+        ($before, $final) = ($final, [$at, $entries, $last, $fits]);
+        skip(8);
+        $summed = $at;
+        next;
+    }
+    if ($kind == 2) { $index = $at + 8 }
+    elsif ($kind == 1) {
+        push @marks, [$entries, $at] if !@marks || $at - $marks[-1][1] >= 16384;
+        have(32);
+        push @peers, [$entries, $at] if substr($window, $at - $start + 8, 24) =~
+            /\A[\x80-\xff]{0,9}[\0-\x7f][\x80-\xff]{0,9}[\0-\x7f][\x02\x03\x05]/;
+        $last = $at;
+        $entries++;
+    }
+    else { $stop = 'garbage'; last }
+    $whole = skip(8 + (($number + 7) & ~7));
+}
+my ($loose, $torn) = ($entries - ($final ? $final->[1] : 0), 0);
+if ($final && !$final->[3]) {
+    if ($loose) { $rotten ||= $final->[0] }
+    else { ($final, $torn) = ($before, 1) }
+}
+my ($count, $end, $stop_at) = ($final ? $final->[1] : 0, $final ? $final->[0] + 8 : 0, $at);
+my $base = length($header) < 16 ? unpack('Q<', substr($header, 8) . "\0" x 8) : unpack('Q<', substr($header, 8, 8));
+my $after = $base + $count - 1;
+my ($behind, $lost) = (0, 0);
+($window, $at) = ('', $end);
+defined sysseek($file, $end, 0) or die "$!\n";
+while (1) {
+    my $got = sysread($file, $window, 1048576, length($window));
+    defined $got or die "$!\n";
+    last unless $got;
+    if ($window =~ /[^\0]/) {
+        my $from = $stop_at > $at ? $stop_at - $at : 0;
+        $behind = 1 if $from < length($window) && substr($window, $from) =~ /[^\0]/;
+        pos($window) = 0;
+        while (!$lost && $window =~ /\x03\0\0\0.{4}\x01\0\0\0.{4}([\x80-\xff]{0,9}[\0-\x7f])/gs) {
+            my ($place, $bits, $value) = ($-[0], 0, 0);
+            pos($window) = $place + 1;
+            for (unpack('C*', $1)) { $value += ($_ & 127) << $bits; $bits += 7 }
+            $lost = $at + $place if !(($at + $place) % 8) && $after < $value && $value <= $after + 16777216;
+        }
+    }
+    my $keep = length($window) < 32 ? length($window) : 32;
+    $at += length($window) - $keep;
+    $window = substr($window, length($window) - $keep);
+}
+printf "size %d\nheader %s\nstop %s %d\ncommits %d\nentries %d\nlast %d\nend %d\nloose %d\ntorn %d\nrotten %d\n",
+    $size, unpack('H*', $header), $stop, $stop_at, $commits, $count, $final ? $final->[2] : 0, $end, $loose, $torn, $rotten;
+printf "behind %d\nlost %d\nindex %d\nmarks %s\npeers %s\n", $behind, $lost, $index,
+    map { my $all = $_; join ',', map { "$_->[0]:$_->[1]" } grep { $_->[0] < $count } @$all } \@marks, \@peers;
+PERL
 }
 
 verb_raft_snapshots() {
@@ -1200,7 +1415,11 @@ FILES
         die 69 "the archive needs $needed KiB in $STATE, but only $free KiB are free; make room and try again"
     fi
     rm -f -- "$place/state.tar" "$place/state.tar.sha256" "$place/state.tar.stamp" "$place/state.tar.new"
-    tar -C / -cf "$place/state.tar.new" -- "$@" || {
+    # A segment of raft/wal is made 64 MiB long, whatever is in it; its zeros are found by reading, because the disk
+    # may have a place for them.
+    holes=seek
+    [ ! -d "$data_dir/raft/wal" ] || holes=raw
+    tar -C / -S --hole-detection="$holes" -cf "$place/state.tar.new" -- "$@" || {
         rm -f -- "$place/state.tar.new"
         die 65 "tar could not read or write everything; nothing was kept"
     }
@@ -1315,7 +1534,7 @@ main() {
     UNIT=$2
     shift 2
     case $verb in
-        look | raft-read | raft-snapshots | peers | info | journal | archive-check)
+        look | raft-read | wal-read | raft-snapshots | peers | info | journal | archive-check)
             load_unit
             ;;
         receipt | snapshot-check) ;;
@@ -1329,6 +1548,7 @@ main() {
     case $verb in
         look) verb_look "${1:-}" ;;
         raft-read) verb_raft_read "${1:-}" "${2:-}" ;;
+        wal-read) verb_wal_read "${1:-}" ;;
         raft-snapshots) verb_raft_snapshots ;;
         peers) verb_peers ;;
         info) verb_info ;;

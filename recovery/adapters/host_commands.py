@@ -9,16 +9,19 @@ import base64
 import hashlib
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import resources
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
 from recovery.adapters.shared_question import SharedQuestion
+from recovery.boltfile import PageRequest
 from recovery.errors import HostBusy, HostRefused, HostUnreachable, InDoubt
 from recovery.model import HostView
 from recovery.ports import ActKey
+from recovery.walsegment import WalkRequest
+from recovery.walsegments import WalFile
 
 INSTALLED_AT: Final = "/usr/local/sbin/consul-recovery-host"
 _BUSY: Final = 68
@@ -26,6 +29,7 @@ _BEGUN: Final = 70
 _REFUSED: Final = range(64, _BEGUN)
 _CAME_TO_NOTHING: Final = 71
 _READ_TIMEOUT_S: Final = 20.0
+_WALK_TIMEOUT_S: Final = 60.0
 _KEPT_S: Final = 0.5
 """How long what an act's answer told is given to whoever asks for it: its proof, and what the next step asks first.
 
@@ -94,7 +98,10 @@ class Lines(msgspec.Struct, frozen=True):
 
 
 class Chunk(msgspec.Struct, frozen=True):
-    """Ranges of raft.db, with the file's size and the unit's process at that moment (0: none)."""
+    """Ranges of raft.db, with the file's size and the unit's process at that moment (0: none).
+
+    Where the log is in raft/wal, they are of wal-meta.db, and `wal` is what lies in that folder.
+    """
 
     size: int
     main_pid: int
@@ -103,6 +110,9 @@ class Chunk(msgspec.Struct, frozen=True):
     """The meta.json of every finished snapshot, where they were asked for."""
     steady: bool = False
     """Whether the file and the process were the same before and after; told where the metas were asked for."""
+    wal: dict[str, WalFile] | None = None
+    stamp: str = ""
+    """What the process and all files in raft/wal were at that moment; "" for a raft.db."""
 
 
 class Archive(msgspec.Struct, frozen=True):
@@ -174,6 +184,11 @@ def parse_look(lines: Lines) -> HostView:
     )
 
 
+def _wal_files(lines: Lines) -> dict[str, WalFile]:
+    told = (value.rsplit(" ", 2) for name, value in lines.pairs if name == "file")
+    return {name: WalFile(int(size), float(modified_s)) for name, size, modified_s in told}
+
+
 def _parse_archive(lines: Lines) -> Archive:
     return Archive(lines.text("archive"), lines.text("path"), lines.number("bytes"), lines.text("sha256"))
 
@@ -238,7 +253,20 @@ class Host:
             lines.blobs("range"),
             lines.blobs("meta"),
             lines.has("steady"),
+            _wal_files(lines) if lines.has("wal") else None,
+            lines.text("stamp"),
         )
+
+    async def wal_read(self, parts: Sequence[PageRequest]) -> Chunk:
+        """Read parts of the files in raft/wal (a request's `file` is the name there), or walk through segments."""
+        wanted = ",".join(
+            f"{part.file}:walk:{part.checked:d}"
+            if isinstance(part, WalkRequest)
+            else f"{part.file}:{part.offset}:{part.length}"
+            for part in parts
+        )
+        lines = await self._read("wal-read", wanted, timeout_s=_WALK_TIMEOUT_S)
+        return Chunk(0, lines.number("main_pid"), lines.blobs("range"), stamp=lines.text("stamp"))
 
     async def snapshot_metas(self) -> tuple[bytes, ...]:
         """Give the meta.json of every finished snapshot."""

@@ -47,9 +47,25 @@ def out_of_sight(seen: Survey) -> OutOfSight | None:
     return OutOfSight(
         headline=f"{seen.observation.cluster}: cannot tell, no server's Raft configuration could be seen",
         evidence=server_lines(seen),
-        advice="Unreachable is not dead. Bring the hosts (or the bot's way to them) back, "
-        "and look again; `consul-recovery doctor` checks the way step by step.",
+        advice=" ".join(
+            (
+                *((_BRING_BACK,) if unseen else ()),
+                *((_unread(tuple(line.partition(":")[0] for line in unread)),) if unread else ()),
+                "`consul-recovery doctor` checks the way step by step.",
+            )
+        ),
         unseen=unseen + unread,
+    )
+
+
+_BRING_BACK = "Unreachable is not dead. Bring the hosts (or the bot's way to them) back, and look again."
+
+
+def _unread(who: tuple[str, ...]) -> str:
+    """Say what to do about hosts that answered, but did not show what their servers hold."""
+    return (
+        f"{names(who)} answered, but what {'it holds' if len(who) == 1 else 'they hold'} could not be read: the reason "
+        "stands beside each; mend that, and look again."
     )
 
 
@@ -100,12 +116,28 @@ def majority_gone(seen: Survey) -> MajorityGone | OutOfSight | None:
     # An emptied server is held and seen itself; nobody has to vouch for it.
     unaccounted = tuple(v for v in missing if v.sight is not Sight.EMPTIED and not _claimed(v, seen))
     if len(seen.voters) - len(gone) >= seen.quorum:
+        damaged = tuple(v.name for v in missing if v.sight is Sight.DAMAGED)
+        silent = tuple(v.name for v in missing if v.sight in {Sight.UNREACHED, Sight.UNMATCHED})
+        others = tuple(v.name for v in missing if v.name not in damaged + silent)
+        told = (
+            *((f"{names(silent)} cannot be seen",) if silent else ()),
+            *((f"{names(others)} cannot vote",) if others else ()),
+            *(
+                (f"what {names(damaged)} hold{'s' if len(damaged) == 1 else ''} cannot be read",)
+                if damaged
+                else ()
+            ),
+        )
+        back = (
+            "Unreachable is not dead: bring these hosts back, and the leader comes by itself. "
+            if silent
+            else ""
+        )
+        mend = f"{_unread(damaged)} " if damaged else ""
         return OutOfSight(
-            headline=f"{seen.observation.cluster} has NO LEADER: {count(seen)}, and "
-            f"{names(tuple(v.name for v in missing))} cannot be seen",
+            headline=f"{seen.observation.cluster} has NO LEADER: {count(seen)}, and {', and '.join(told)}",
             evidence=(*(voter_line(v) for v in missing), *server_lines(seen)),
-            advice="Unreachable is not dead: bring these hosts back, and the leader comes by itself. Only if "
-            f"they are gone for good: `/consul recover {seen.observation.cluster} --lost "
+            advice=f"{back}{mend}Only if they are gone for good: `/consul recover {seen.observation.cluster} --lost "
             f"{','.join(v.claim_as for v in missing)}`.",
             unseen=tuple(v.name for v in missing),
         )

@@ -124,7 +124,7 @@ def bare(server: ServerObservation) -> bool:
 
 def has_files(server: ServerObservation) -> bool:
     """Whether there is a raft directory with something in it: an agent that never ran has made none."""
-    return server.host is not None and (server.host.raft_db_bytes >= 0 or server.host.snapshots > 0)
+    return server.host is not None and (bool(server.host.log_store) or server.host.snapshots > 0)
 
 
 def position(server: ServerObservation) -> LogPosition | None:

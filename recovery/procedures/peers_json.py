@@ -100,11 +100,6 @@ def _problems(seen: Survey, voters: tuple[VoterSight, ...]) -> tuple[str, ...]:
             )
         elif not server.reached and not _claimed(server, seen):
             problems.append(f"{server.name}: host not reachable ({server.host_problem}), and not claimed.")
-        if server.host is not None and server.host.wal:
-            problems.append(
-                f"{server.name} keeps its log in the WAL format, which this bot cannot read: "
-                "who holds which entries cannot be confirmed."
-            )
     survivors = [seen.server(voter.name) for voter in voters]
     problems += [
         f"{server.name}: its last log position is not known ({server.agent_problem or server.stored_problem})."

@@ -31,5 +31,5 @@ def _source(server: ServerObservation) -> str:
     if server.agent is not None and server.agent.last is not None:
         return "agent"
     if server.stored is not None:
-        return "raft.db"
+        return "raft/wal" if server.host is not None and server.host.log_store == "raft/wal" else "raft.db"
     return server.stored_problem or server.agent_problem or "not read"

@@ -573,12 +573,6 @@ async def test_another_datacenter_fails() -> None:
     assert "is of datacenter dc1, not dc2" in only(await examine(elsewhere)).message
 
 
-async def test_the_wal_store_is_a_warning() -> None:
-    """A log that cannot be read when stopped is told beforehand."""
-    wal = msgspec.structs.replace(SERVER, host=msgspec.structs.replace(HOST, wal=True))
-    assert only(await examine(server=wal)).verdict is Verdict.WARNING
-
-
 @pytest.mark.parametrize(
     ("host_time_s", "now_s", "apart"),
     [

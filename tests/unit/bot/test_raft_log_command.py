@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -106,14 +107,62 @@ def test_a_wrong_or_damaged_file_is_one_clear_line(tmp_path: Path, content: byte
     assert "index 45, term 1" in text
 
 
-def test_a_write_ahead_log_is_refused_with_what_to_do_instead(tmp_path: Path) -> None:
-    """The other log store is named, and where the numbers can be had."""
-    (tmp_path / "raft" / "wal").mkdir(parents=True)
+def wal_directory(tmp_path: Path, name: str) -> Path:
+    """Lay a captured server of Consul 1.18.1 out: data_dir/raft/wal and the snapshots beside it."""
+    data_dir = tmp_path / name
+    with tarfile.open(DATA.parent / "wal" / f"{name}.tar.gz") as archive:
+        archive.extractall(data_dir, filter="data")
+    return data_dir
 
-    code, text = text_of(tmp_path)
+
+def test_a_write_ahead_log_is_read_however_it_is_named(tmp_path: Path) -> None:
+    """A data_dir, its raft folder, the wal folder, or a file in it."""
+    data_dir = wal_directory(tmp_path, "1-one-segment-killed")
+    wal = data_dir / "raft" / "wal"
+
+    for path in (data_dir, data_dir / "raft", wal, wal / "wal-meta.db", next(wal.glob("*.wal"))):
+        code, text = text_of(path)
+        assert code == 0
+        assert "last position    index 85, term 2" in text
+        assert "peers from index 1, term 1" in text
+
+
+def test_write_ahead_logs_are_compared(tmp_path: Path) -> None:
+    """What a new leader took back is what the staler one has of its own."""
+    old, new = (wal_directory(tmp_path, name) for name in ("4-uncommitted-tail", "5-tail-cut"))
+
+    code, text = text_of(old, new)
+
+    assert code == 0
+    assert "one history up to index 932, term 3; the first lacks 14 entries and has 5 of its own" in text
+
+
+def test_an_unsound_write_ahead_log_is_one_clear_line(tmp_path: Path) -> None:
+    """Consul would start with an empty log; here it is said why nobody may rely on it."""
+    code, text = text_of(wal_directory(tmp_path, "made-segment-missing"))
 
     assert code == 1
-    assert "consul info" in text
+    assert "cannot be read: it is unsound: its database knows the segment" in text
+
+
+def test_a_torn_batch_is_a_note(tmp_path: Path) -> None:
+    """The log can be relied on; a person should know all the same."""
+    code, text = text_of(wal_directory(tmp_path, "made-torn-last-batch"))
+
+    assert code == 0
+    assert "note             its last batch was being written and is torn" in text
+
+
+def test_raft_db_wins_beside_a_wal(tmp_path: Path) -> None:
+    """As Consul has it: the wal is dead as long as raft.db is there."""
+    data_dir = server_directory(tmp_path, "1.8.7-snap")
+    (data_dir / "raft" / "wal").mkdir()
+
+    code, text = text_of(data_dir)
+
+    assert code == 0
+    assert "index 135, term 2" in text
+    assert "the wal folder beside it is dead" in text
 
 
 def test_a_folder_without_a_log_is_refused(tmp_path: Path) -> None:

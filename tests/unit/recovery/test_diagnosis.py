@@ -161,8 +161,23 @@ class TestWithoutLeader:
                 name=ServerName(name),
                 address=f"198.51.100.1{name[1]}",
                 host=host(running=False, raft_db_bytes=-1, wal=True),
-                stored_problem="the log is in the WAL format",
+                stored_problem="raft/wal cannot be read: it is unsound",
             )
             for name in ("s1", "s2", "s3")
         ]
-        assert isinstance(diagnose(cluster(*unread)), OutOfSight)
+        found = diagnose(cluster(*unread))
+        assert isinstance(found, OutOfSight)
+        # They answered: nobody has to bring them back.
+        assert "nreachable" not in found.advice
+        assert "s1, s2 and s3 answered, but what they hold could not be read" in found.advice
+
+    def test_a_voter_whose_log_cannot_be_read_is_not_called_unreachable(self) -> None:
+        """Its host answered; what bars the way is its log, and that is said."""
+        found = diagnose(cluster(running("s1", voters=THREE), damaged("s2"), unreachable("s3")))
+        assert isinstance(found, OutOfSight)
+        assert "s3 cannot be seen, and what s2 holds cannot be read" in found.headline
+        assert "Unreachable is not dead: bring these hosts back" in found.advice
+        found = diagnose(cluster(running("s1", voters=THREE), damaged("s2"), damaged("s3")))
+        assert isinstance(found, OutOfSight)
+        assert "nreachable" not in found.advice
+        assert "s2, s3 answered, but what they hold could not be read" in found.advice
