@@ -149,6 +149,8 @@ class AgentView(msgspec.Struct, frozen=True, kw_only=True):
     configuration: tuple[Peer, ...] = ()
     """latest_configuration of agent/self; empty where it was not given."""
     members: tuple[Member, ...] = ()
+    data_dir: str = ""
+    """Where it keeps its data, in its own words; "" where it did not tell. May be relative to where it was started."""
     leave_on_terminate: bool | None = None
     bootstrap_expect: int = 0
     """With how many servers it would found a cluster; 1 also where it is told to by ``bootstrap``."""
@@ -170,8 +172,23 @@ class HostView(msgspec.Struct, frozen=True, kw_only=True):
     main_pid: int
     unit_user: str
     data_dir: str
+    """Where the agent keeps its data, read from its unit, flags and files as Consul reads them; "" is unknown."""
+    config_problem: str = ""
+    """Why it is not known what the agent is configured with (file, line, word), a phrase; then data_dir is ""."""
+    node_name: str = ""
+    """As configured, else the host's name; "" is unknown."""
+    server: bool | None = None
+    """Whether it is configured as a server; None is unknown."""
+    client_addr: str = ""
+    """As configured, for all APIs that have no address of their own; "" is Consul's default, 127.0.0.1."""
+    http_addresses: str = ""
+    """addresses.http as configured: IP addresses or unix:// paths, with blanks between; "" for client_addr."""
+    https_addresses: str = ""
+    http_port: int = 0
+    """ports.http as configured or by default, -1 for none; 0 is unknown."""
+    https_port: int = 0
     node_id: str = ""
-    """From data_dir/node-id; "" when the file is missing."""
+    """As configured, else from data_dir/node-id; "" when neither is there."""
     version: str = ""
     """What the installed program says of itself."""
     raft_db_bytes: int = -1
@@ -198,7 +215,7 @@ class HostView(msgspec.Struct, frozen=True, kw_only=True):
     archived: bool = False
     """Whether an archive of that run is here, whatever it is worth."""
     leave_on_terminate: bool | None = None
-    """From the configuration files; None where they do not say (Consul's default then counts)."""
+    """As configured; None where nothing says it (Consul's default then counts)."""
     override_by: str = ""
     """The run that overrode bootstrap_expect here and has not taken it back yet, or ""."""
     override: int = 0

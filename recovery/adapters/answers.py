@@ -124,6 +124,7 @@ def with_self(view: AgentView, body: str) -> AgentView:
         node_id=str(config.get("NodeID", "")).lower(),
         version=found.group() if found else "",
         datacenter=str(config.get("Datacenter", "")),
+        data_dir=str(settings.get("DataDir", "")),
         leave_on_terminate=leave if isinstance(leave, bool) else None,
         # Bootstrap mode is told with an expect of 0, and is the same as 1.
         bootstrap_expect=1 if settings.get("Bootstrap") is True else expect if isinstance(expect, int) else 0,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import posixpath
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -142,7 +143,8 @@ class Probe:
         seen = msgspec.structs.replace(blind, host=host)
         if host.running:
             view, problem = await self._agent_view(blind.name)
-            seen = msgspec.structs.replace(seen, agent=view, agent_problem=problem)
+            host = host if view is None else as_the_agent_says(host, view)
+            seen = msgspec.structs.replace(seen, host=host, agent=view, agent_problem=problem)
             return await self._without_peers(seen, host) if view is not None and not view.peers else seen
         seen = msgspec.structs.replace(seen, agent_problem="the agent is stopped")
         stored = await self.stored(blind.name, host)
@@ -221,7 +223,7 @@ class Probe:
     async def stored(self, name: ServerName, host: HostView, *, running: bool = False) -> StoredLog | str:
         """Read a stopped server's log (or a running one's that writes nothing); a sentence where it cannot be read."""
         if not host.data_dir:
-            return "its data directory cannot be found in the unit's flags and configuration"
+            return host.config_problem or "its data directory cannot be found"
         if not host.log_store and not host.snapshots:
             return StoredLog(last=None, term=0, configuration=())
         if not host.log_store:
@@ -342,6 +344,34 @@ class Probe:
         if not wallog.of_key(requests[0].file)[1]:
             return await host.raft_read(tuple((r.offset, r.length) for r in requests))
         return await host.wal_read([replace(r, file=wallog.of_key(r.file)[1]) for r in requests])
+
+
+def as_the_agent_says(host: HostView, view: AgentView) -> HostView:
+    """Hold what was read of the unit and its files against the running agent's own word, which is the truth.
+
+    Where they differ, somebody has changed them since it was started, or they were misread: what a stopped or newly
+    started agent would be is not known then.
+    """
+    told = view.data_dir
+    # A relative one is told as it was written.
+    same = host.data_dir.endswith(f"/{posixpath.normpath(told)}") if not told.startswith("/") else False
+    differences = [
+        f"{name} {theirs}, and its unit and files say {ours}"
+        for name, theirs, ours, alike in (
+            (
+                "data_dir",
+                told,
+                host.data_dir,
+                same or posixpath.normpath(told) == posixpath.normpath(host.data_dir),
+            ),
+            ("node_name", view.node_name, host.node_name, view.node_name == host.node_name),
+        )
+        if theirs and ours and not alike
+    ]
+    if not differences:
+        return host
+    problem = f"the running agent says {'; '.join(differences)} (changed since it was started?)"
+    return msgspec.structs.replace(host, data_dir="", config_problem=problem)
 
 
 class _LogEnd(NamedTuple):

@@ -35,6 +35,7 @@ NEWLINE='
 # Once a verb has begun to change something, no exit may say that nothing was changed.
 begun=
 stop_dir=
+version=
 
 die() {
     code=$1
@@ -77,12 +78,13 @@ load_unit() {
         not-found | '') die 65 "there is no unit $UNIT on this host" ;;
         *) die 65 "systemd cannot load the unit $UNIT ($load_state: ${load_error:-no reason given}); mend its files, then try again" ;;
     esac
-    case $exec_start in
-        *consul*agent*) ;;
-        *) die 65 "the unit $UNIT does not run a Consul agent" ;;
+    read_agent
+    # Whoever may only call this script must not reach other units by it.
+    case $agent_pid$exec_start in
+        [0-9]* | *consul*agent*) ;;
+        *) die 65 "the unit $UNIT does not run a Consul agent${config_problem:+ ($config_problem)}" ;;
     esac
-    read_flags
-    find_data_dir
+    [ -z "$container" ] || [ "$verb" = look ] || die 65 "$config_problem"
 }
 
 # Sets what systemd knows of the unit: facts, and of it a variable for each fact that is asked for.
@@ -187,176 +189,1022 @@ refuse_strangers() {
     [ -z "$stranger" ] || die 65 "process $stranger, which is none of $UNIT, has its log open: an agent was started by hand; stop it by hand"
 }
 
-# A variable of the unit. The files are read as text: sourcing them would run them.
-unit_variable() {
-    {
-        printf '%s\n' "$facts" | sed -n 's/^Environment=//p' | tr ' ' '\n'
-        printf '%s\n' "$facts" | sed -n 's/^EnvironmentFiles=\(.*\) (ignore_errors=.*/\1/p' |
-            while IFS= read -r env_file; do
-                [ ! -f "$env_file" ] || cat -- "$env_file"
-                printf '\n'
-            done
-    } | sed -n "s/^[[:space:]]*$1=//p" | tail -n 1 | sed "s/^[\"']//; s/[\"'][[:space:]]*\$//"
-}
+# --- what the agent is configured with --------------------------------------------------------------------
+# Read as systemd and Consul read it, not searched for: a line like it in a comment, a data_dir in a service's meta
+# or a flag in a quoted variable would send peers.json to another folder. What cannot be followed for certain is
+# unknown: config_problem says where, data_dir is "", and nothing that hangs on it is done.
 
-agent_words_of() {
-    [ -e "/proc/$1/cmdline" ] && words=$(tr '\0' '\n' <"/proc/$1/cmdline" 2>/dev/null) || return 1
-    case $NEWLINE$words$NEWLINE in
-        *"${NEWLINE}agent$NEWLINE"*) printf '%s\n' "$words" ;;
-        *) return 1 ;;
-    esac
-}
-
-# The words of the agent's command line, one a line: of the running process, else as the unit has them.
-agent_words() {
-    agent_words_of "$main_pid" && return
+# Sets agent_pid and agent_words, the words of the unit's agent, each with a newline after it (a newline in one is
+# byte 1); "" where none runs. It may be a child of the main process.
+find_agent() {
     find_pids
-    for pid in $pids; do
-        agent_words_of "$pid" && return
-    done
-    argv=${exec_start##*'argv[]='}
-    # One word each, whatever files there are that a word would match. Whoever calls this has it in a subshell.
-    set -f
-    for word in ${argv%%' ; ignore_errors='*}; do
-        # shellcheck disable=SC2016  # literal dollar signs, as the unit has them
-        case $word in
-            '$'[A-Za-z_]*)
-                case ${word#?} in *[!A-Za-z0-9_]*) continue ;; esac
-                unit_variable "${word#?}" | tr ' ' '\n'
-                ;;
-            *'${'*'}'*)
-                rest=${word#*\$\{}
-                name=${rest%%\}*}
-                case $name in '' | *[!A-Za-z0-9_]*) continue ;; esac
-                printf '%s\n' "${word%%\$\{*}$(unit_variable "$name")${rest#*\}}"
-                ;;
-            *) printf '%s\n' "$word" ;;
-        esac
-    done
-}
-
-# Sets flag_data_dir, flag_expect and config_files, in the order in which Consul reads them: the last one wins.
-# config_dirs are the directories among them; last_dir is the last thing read, "" where that is a file.
-read_flags() {
-    flag_data_dir=
-    flag_expect=
-    config_files=
-    config_dirs=
-    last_dir=
-    wanted=
-    words=$(agent_words)
-    while IFS= read -r word; do
-        flag=
-        if [ -n "$wanted" ]; then
-            flag=$wanted
-            value=$word
-            wanted=
-        else
-            case $word in
-                -data-dir | --data-dir | -config-file | --config-file | -config-dir | --config-dir | \
-                    -bootstrap-expect | --bootstrap-expect)
-                    wanted=${word#-}
-                    wanted=${wanted#-}
-                    continue
-                    ;;
-                -bootstrap | --bootstrap)
-                    flag=bootstrap
-                    value=true
-                    ;;
-                -*=*)
-                    flag=${word%%=*}
-                    flag=${flag#-}
-                    flag=${flag#-}
-                    value=${word#*=}
-                    ;;
-                *) continue ;;
-            esac
-        fi
-        case $flag in
-            data-dir) flag_data_dir=$value ;;
-            bootstrap-expect) flag_expect=$value ;;
-            bootstrap) [ "$value" = false ] || flag_expect=bootstrap ;;
-            config-file)
-                add_config "$value"
-                last_dir=
-                ;;
-            config-dir)
-                last_dir=${value%/}
-                config_dirs=$config_dirs$last_dir$NEWLINE
-                # In the order of their names, as the shell gives them.
-                for file in "$last_dir"/*; do
-                    case $file in
-                        *.json | *.hcl) [ ! -f "$file" ] || add_config "$file" ;;
-                        *) ;;
-                    esac
-                done
+    for each in $pids; do
+        agent_words=$(tr '\n\0' '\001\n' 2>/dev/null <"/proc/$each/cmdline" && printf x) 2>/dev/null || continue
+        agent_words=${agent_words%x}
+        second=${agent_words#*"$NEWLINE"}
+        first=${agent_words%%"$NEWLINE"*}
+        case ${first##*/},${second%%"$NEWLINE"*} in
+            *consul*,agent)
+                agent_pid=$each
+                return
                 ;;
             *) ;;
         esac
-    done <<WORDS
-$words
-WORDS
-    read_config
+    done
+    agent_pid=
+    agent_words=
 }
 
-add_config() {
-    [ -n "$1" ] || return 0
-    if [ -n "$config_files" ]; then
-        config_files=$config_files'
-'$1
+# What systemd would start, for the reader. busctl tells where one word ends and the next begins; `systemctl show`
+# does not, and is taken where the unit's files leave no doubt.
+unit_facts() {
+    printf 'source unit\n'
+    path=$(printf '%s' "$UNIT" | sed 's/_/_5f/g; s/\./_2e/g; s/-/_2d/g; s/@/_40/g; s/:/_3a/g; s/^[0-9]/_3&/')
+    set -- ExecStart Environment EnvironmentFiles WorkingDirectory RootDirectory UnsetEnvironment PrivateTmp \
+        BindPaths BindReadOnlyPaths TemporaryFileSystem ExecStartEx
+    bus=$(timeout 10 busctl get-property org.freedesktop.systemd1 "/org/freedesktop/systemd1/unit/$path" \
+        org.freedesktop.systemd1.Service "$@" 9>&- 2>/dev/null)
+    if [ -n "$bus" ]; then
+        while IFS= read -r line; do
+            printf '%s %s\n' "$1" "$line"
+            shift
+        done <<BUS
+$bus
+BUS
+    elif systemctl cat "$UNIT" 9>&- 2>/dev/null | grep -Eq "^[[:space:]]*ExecStart[[:space:]]*=.*[\"'\$%\\\\]|\
+^[[:space:]]*(RootDirectory|RootImage|Bind|TemporaryFileSystem|PrivateTmp|WorkingDirectory)"; then
+        printf 'unknown systemd does not answer busctl, and without it %s is not plain enough to read\n' "$UNIT"
     else
-        config_files=$1
+        printf 'argv %s\n' "${exec_start##*'argv[]='}"
     fi
 }
 
-# Sets config_text: the configuration files in one line, without comment lines and block comments.
-read_config() {
-    set --
-    while IFS= read -r file; do
-        [ ! -f "$file" ] || set -- "$@" "$file"
-    done <<FILES
-$config_files
-FILES
-    config_text=
-    [ $# -gt 0 ] || return 0
-    config_text=$(sed -e 's/^[[:space:]]*#.*//' -e 's|^[[:space:]]*//.*||' -- "$@" | tr '\n' ' ')
-    case $config_text in
-        *'/*'*) config_text=$(printf '%s\n' "$config_text" | sed 's|/\*[^*]*\*/||g') ;;
-        *) ;;
+# Sets answers, what the reader makes of these facts. Most configurations mean the same to every version of Consul;
+# where one does not, the program is asked for its version.
+read_with() {
+    answers=$(printf '%s' "$1" | awk "$reader" 2>/dev/null) || answers="config_problem awk failed on this host"
+    case $NEWLINE$answers in *"${NEWLINE}era_matters"*) ;; *) return 0 ;; esac
+    agent_program=${answers#*"word "}
+    agent_program=${agent_program%%"$NEWLINE"*}
+    program_version "$agent_program"
+    case $version in
+        '') era= ;;
+        0.[0-6] | 0.[0-6].*) era=0.6 ;;
+        0.*) era=0.7 ;;
+        *) era=1.0 ;;
     esac
+    if [ -n "$era" ]; then
+        answers=$(printf 'era %s\n%s' "$era" "$1" | awk "$reader")
+    else
+        answers="config_problem versions of Consul read it differently, and $agent_program does not tell its version"
+    fi
 }
 
-# A top-level value of the configuration files, "" where none has it. Reads JSON and HCL alike: the last
-# `name = value` counts.
-config_value() {
-    case $config_text in *"$1"*) ;; *) return 0 ;; esac
-    printf '%s\n' "$config_text" | sed -nE \
-        "s/^(.*[^A-Za-z0-9_.-])?\"?$1\"?[[:space:]]*[:=][[:space:]]*(\"([^\"]*)\"|([A-Za-z0-9]+)).*\$/\\3\\4/p"
+# Sets version, of a program; kept beside the epoch, for a program is slow to start.
+program_version() {
+    version=
+    program_stamp=$(stat -L -c %d-%i-%s-%Y-%Z -- "$1" 2>/dev/null) || return 0
+    known_stamp=
+    [ ! -f "$STATE/version" ] || read -r known_stamp version <"$STATE/version"
+    [ "$known_stamp" != "$program_stamp" ] || return 0
+    version=$(timeout 5 "$1" version 9>&- 2>/dev/null | sed -n 's/^Consul v\{0,1\}\([0-9][0-9.]*[0-9]\).*/\1/p')
 }
 
-# Sets data_dir, "" when it cannot be found.
-find_data_dir() {
-    data_dir=${flag_data_dir:-$(config_value data_dir)}
-    data_dir=${data_dir%/}
-    case $data_dir in
-        /*) ;;
-        *) data_dir= ;;
-    esac
+# Sets what the reader found: data_dir ("" for unknown, with config_problem), node_name, and so on, and config_files
+# and config_dirs in the order in which Consul reads them; last_dir is the last thing read, "" where that is a file.
+read_agent() {
+    find_agent
+    command=${exec_start%%' ; start_time='*}
+    started=
+    if [ -n "$agent_pid" ]; then
+        # As the unit would start it now, where that is not plainly the same.
+        argv=${command##*'argv[]='}
+        if [ "$(printf '%s' "$agent_words" | tr '\n\001' '  ')" != "${argv%%'; ignore_errors='*}" ]; then
+            read_with "$(unit_facts)$NEWLINE"
+            case $answers in *"start_problem "?*) ;; *) started=$answers ;; esac
+        fi
+        read_with "cwd $(readlink "/proc/$agent_pid/cwd")${NEWLINE}words$NEWLINE$agent_words"
+    else
+        read_with "$(unit_facts)$NEWLINE"
+        # A wrapper that cannot be followed. What it had started is known where it was stopped here, by a run, and
+        # the unit has not changed since.
+        case $answers in
+            *"start_problem "?*)
+                ran=
+                [ ! -f "$STATE/ran" ] || ran=$(cat -- "$STATE/ran")
+                case $ran in "$command$NEWLINE"*) read_with "${ran#*"$NEWLINE"}$NEWLINE" ;; *) ;; esac
+                ;;
+            *) ;;
+        esac
+    fi
+    take_answers
+    [ -z "$started" ] || compare_with_the_unit
+    [ -z "$agent_pid" ] || compare_with_the_process
+    [ -z "$config_problem" ] || data_dir=
 }
+
+take_answers() {
+    config_problem=
+    data_dir=
+    node_name=
+    configured_id=
+    server=
+    leave_on_terminate=
+    bootstrap=
+    bootstrap_expect=
+    expect_set_by=
+    config_files=
+    config_dirs=
+    last_dir=
+    settings=
+    agent_program=
+    container=
+    while IFS= read -r line; do
+        value=${line#* }
+        case $line in
+            start_problem\ ?*) config_problem=$value ;;
+            config_problem\ *) config_problem="its configuration cannot be read: $value" ;;
+            data_dir\ *) data_dir=$value ;;
+            node_name\ *) node_name=$value ;;
+            node_id\ *) configured_id=$value ;;
+            server\ *) server=$value ;;
+            leave_on_terminate\ *) leave_on_terminate=$value ;;
+            bootstrap\ *) bootstrap=$value ;;
+            bootstrap_expect\ *) bootstrap_expect=$value ;;
+            expect_set_by\ *) expect_set_by=$value ;;
+            config_file\ *) config_files=$config_files${config_files:+"$NEWLINE"}$value ;;
+            config_dir\ *) config_dirs=$config_dirs$value$NEWLINE ;;
+            last_dir\ *) last_dir=$value ;;
+            container\ *) container=$value ;;
+            word\ *) agent_program=${agent_program:-"$value"} ;;
+            *\ *) settings=$settings$line$NEWLINE ;;
+            *) ;;
+        esac
+    done <<ANSWERS
+$answers
+ANSWERS
+}
+
+# Sets value, of a name in answers.
+value_in() {
+    value=${1#*"$NEWLINE$2 "}
+    [ "$value" != "$1" ] || value=
+    value=${value%%"$NEWLINE"*}
+}
+
+# The agent was started with another command line than the unit has now: a stop and a start would make another of it.
+compare_with_the_unit() {
+    value_in "$NEWLINE$started" config_problem
+    [ -z "$value" ] || config_problem=${config_problem:-"the unit would start it anew, and then its configuration cannot be read: $value"}
+    [ -z "$config_problem" ] || return 0
+    for setting in data_dir node_name node_id server; do
+        value_in "$started" "$setting"
+        next=$value
+        value_in "$answers" "$setting"
+        [ "$next" = "$value" ] ||
+            config_problem="process $agent_pid of $UNIT runs with the $setting ${value:-(none)}, and the unit would start it with ${next:-(none)}"
+    done
+}
+
+# A process can see another disk than this script: that of a container, or mounts of the unit's own.
+compare_with_the_process() {
+    root=/proc/$agent_pid/root
+    if [ ! "$root" -ef / ]; then
+        container=yes
+        config_problem="process $agent_pid of $UNIT lives on another disk than this host's (a container): the paths in its configuration are not this host's"
+    elif [ -d "$data_dir" ] && [ ! "$root$data_dir" -ef "$data_dir" ]; then
+        config_problem="process $agent_pid of $UNIT sees another $data_dir than this host has (mounts of the unit's own)"
+    fi
+}
+
+# Reads what it is given and what that names. No quote of the shell may stand in it: it is one word.
+reader='
+# One fact a line comes in, `name value`; after `words` one word of the agent a line, a newline in it as byte 1.
+plain_words { gsub(/\001/, "\n"); word[++word_count] = $0; next }
+$0 == "words" { plain_words = 1; next }
+{ at = index($0, " "); fact[substr($0, 1, at - 1)] = substr($0, at + 1) }
+END {
+    RS = "\001"
+    split("data-dir data_dir node node_name node-id node_id client client_addr encrypt encrypt http-port ports.http " \
+        "https-port ports.https server server bootstrap bootstrap bootstrap-expect bootstrap_expect", pair, " ")
+    for (i = 1; i in pair; i += 2) flag_key[pair[i]] = pair[i + 1]
+    know("string", "data_dir node_name node_id client_addr encrypt addresses.http addresses.https raft_logstore.backend")
+    know("bool", "server leave_on_terminate skip_leave_on_interrupt bootstrap")
+    know("number", "bootstrap_expect ports.http ports.https")
+    know("object", "addresses ports raft_logstore")
+    know("list", "retry_join")
+    problem = ""
+    if (fact["source"] == "unit") from_unit()
+    if (!problem) unwrap()
+    if (container) print "container yes"
+    if (problem) { print "start_problem " one_line(problem); exit }
+    for (i = 1; i <= word_count; i++) print "word " encoded(word[i])
+    if (fact["era"]) { evaluate(fact["era"]); printf "%s", answers; exit }
+    # Most configurations mean the same to every version. Of another one, who runs it has to tell its version.
+    evaluate("0.6"); oldest = answers
+    evaluate("0.7"); older = answers
+    evaluate("1.0")
+    if (answers == older && older == oldest) printf "%s", answers
+    else print "era_matters yes"
+}
+
+function know(type, names,    i, name) {
+    split(names, name, " ")
+    for (i in name) known_type[name[i]] = type
+}
+function fail(text) { if (!problem) problem = text; return "" }
+function encoded(text) { gsub(/\n/, "\001", text); return text }
+function one_line(text) { gsub(/[\001-\037\177]/, "?", text); return text }
+function quoted(text) { gsub(/\047/, "\047\\\047\047", text); return "\047" text "\047" }
+function base(path) { sub(/.*\//, "", path); return path }
+
+# --- the words that systemd would start
+
+# Takes the first string of busctl off `rest`: "..." with the escapes of C.
+function bus_string(    out, c) {
+    sub(/^ */, "", rest)
+    if (substr(rest, 1, 1) != "\"") return fail("what systemd tells of the start command has another form")
+    rest = substr(rest, 2)
+    out = ""
+    while (1) {
+        if (match(rest, /^[^"\\]+/)) { out = out substr(rest, 1, RLENGTH); rest = substr(rest, RLENGTH + 1) }
+        c = substr(rest, 1, 1)
+        if (c == "\"") { rest = substr(rest, 2); return out }
+        if (c == "") return fail("what systemd tells of the start command ends too early")
+        c = substr(rest, 2, 1)
+        if (match(rest, /^\\[0-7][0-7][0-7]/)) {
+            out = out sprintf("%c", substr(rest, 2, 1) * 64 + substr(rest, 3, 1) * 8 + substr(rest, 4, 1))
+            rest = substr(rest, 5)
+            continue
+        }
+        out = out (c == "n" ? "\n" : c == "t" ? "\t" : c == "r" ? "\r" : c == "s" ? " " : c)
+        rest = substr(rest, 3)
+    }
+}
+function bus_atom(    atom) {
+    sub(/^ */, "", rest)
+    atom = rest
+    sub(/ .*/, "", atom)
+    rest = substr(rest, length(atom) + 1)
+    return atom
+}
+
+function bus_list() { bus_atom(); return bus_atom() + 0 }
+
+function from_unit(    count, i, args, e, path, option, expands, turn) {
+    if ("unknown" in fact) return fail(fact["unknown"])
+    if ("argv" in fact) {
+        sub(/ *; ignore_errors=.*/, "", fact["argv"])
+        word_count = split(fact["argv"], word, " ")
+        fact["cwd"] = "/"
+        return
+    }
+    expands = 1
+    rest = fact["ExecStart"]
+    if ("ExecStartEx" in fact) { rest = fact["ExecStartEx"]; expands = rest !~ /"no-env-expand"/ }
+    count = bus_list()
+    if (count != 1) return fail(count ? "the unit has " count " start commands" : "the unit has no start command")
+    path = bus_string()
+    args = bus_atom() + 0
+    for (i = 1; i <= args; i++) e[i] = bus_string()
+    rest = fact["RootDirectory"]
+    bus_atom()
+    if (bus_string() != "") return fail("the unit has a root directory of its own")
+    rest = fact["WorkingDirectory"]
+    bus_atom()
+    fact["cwd"] = bus_string()
+    sub(/^!/, "", fact["cwd"])
+    if (fact["cwd"] == "") fact["cwd"] = "/"
+    rest = fact["Environment"]
+    for (i = bus_list(); i > 0; i--) set_variable(bus_string())
+    rest = fact["EnvironmentFiles"]
+    for (i = bus_list(); i > 0 && !problem; i--) {
+        option = bus_string()
+        environment_file(option, bus_atom() == "true")
+    }
+    rest = fact["UnsetEnvironment"]
+    if (rest != "") for (i = bus_list(); i > 0; i--) {
+        option = bus_string()
+        if (index(option, "=") == 0) delete env[option]
+        else if (env[substr(option, 1, index(option, "=") - 1)] == substr(option, index(option, "=") + 1))
+            delete env[substr(option, 1, index(option, "=") - 1)]
+    }
+    # What the unit mounts over the disk of the host, for itself alone.
+    if (fact["PrivateTmp"] ~ /true|connected|disconnected/) own_mount["/tmp"] = own_mount["/var/tmp"] = 1
+    for (turn = 1; turn <= 2; turn++) {
+        rest = fact[turn == 1 ? "BindPaths" : "BindReadOnlyPaths"]
+        if (rest != "") for (i = bus_list(); i > 0; i--) { bus_string(); own_mount[bus_string()] = 1; bus_atom(); bus_atom() }
+    }
+    rest = fact["TemporaryFileSystem"]
+    if (rest != "") for (i = bus_list(); i > 0; i--) { own_mount[bus_string()] = 1; bus_string() }
+    if (problem) return
+    word[++word_count] = path
+    for (i = 2; i <= args && !problem; i++) {
+        if (expands) expand(e[i])
+        else word[++word_count] = e[i]
+    }
+}
+function set_variable(text) { env[substr(text, 1, index(text, "=") - 1)] = substr(text, index(text, "=") + 1) }
+
+# systemd: $NAME that is a whole word becomes its words, ${NAME} anywhere its text, $$ a dollar.
+function expand(text,    out, at, close_at) {
+    if (text ~ /^\$[^{$]/) return split_words(variable(substr(text, 2)))
+    out = ""
+    while ((at = index(text, "$")) > 0) {
+        out = out substr(text, 1, at - 1)
+        text = substr(text, at)
+        if (substr(text, 2, 1) == "$") { out = out "$"; text = substr(text, 3) }
+        else if (substr(text, 2, 1) == "{" && (close_at = index(text, "}")) > 0) {
+            out = out variable(substr(text, 3, close_at - 3))
+            text = substr(text, close_at + 1)
+        }
+        else { out = out "$"; text = substr(text, 2) }
+    }
+    word[++word_count] = out text
+}
+function variable(name) {
+    if (name in env) return env[name]
+    if (name ~ /^(HOME|USER|LOGNAME|SHELL|PATH|TERM|LANG|LC_.*|MAINPID|MANAGERPID|INVOCATION_ID|NOTIFY_SOCKET)$/ ||
+        name ~ /^(LISTEN_.*|WATCHDOG_.*|SYSTEMD_.*|JOURNAL_STREAM|PIDFILE|.*_DIRECTORY|EXIT_.*|SERVICE_RESULT)$/)
+        return fail("the start command takes $" name ", which systemd sets itself")
+    # Else it may be of the manager, for all units.
+    if (!("manager" in fact)) {
+        fact["manager"] = ""
+        RS = "\n"
+        while (("systemctl show-environment" | getline line) > 0) fact["manager"] = fact["manager"] line "\n"
+        RS = "\001"
+        close("systemctl show-environment")
+    }
+    if (index("\n" fact["manager"], "\n" name "=")) return fail("the start command takes $" name " from the service manager")
+    return ""
+}
+# Words between blanks, with quotes and backslashes as systemd takes them.
+function split_words(text,    i, c, out, open, quote) {
+    open = 0
+    quote = out = ""
+    for (i = 1; i <= length(text); i++) {
+        c = substr(text, i, 1)
+        if (c == "\\" && i < length(text)) { out = out substr(text, ++i, 1); open = 1 }
+        else if (quote) { if (c == quote) quote = ""; else out = out c }
+        else if (c == "\"" || c == "\047") { quote = c; open = 1 }
+        else if (c ~ /[ \t\r\n]/) { if (open) word[++word_count] = out; out = ""; open = 0 }
+        else { out = out c; open = 1 }
+    }
+    if (open) word[++word_count] = out
+}
+
+# EnvironmentFile=, as systemd reads it (its env-file.c).
+function environment_file(path, optional,    text, state, i, c, key, val, blanks) {
+    if (path ~ /[*?\[]/) return fail("the environment file " path " is a pattern")
+    if (!is_file(path)) return optional ? "" : fail("the environment file " path " is not there")
+    text = slurp(path) "\n"
+    state = "line"
+    for (i = 1; i <= length(text); i++) {
+        c = substr(text, i, 1)
+        if (state == "line") {
+            if (c == "#" || c == ";") state = "comment"
+            else if (c !~ /[ \t\r\n]/) { state = "key"; key = c }
+        } else if (state == "comment") {
+            if (c ~ /[\r\n]/) state = "line"
+            else if (c == "\\" && substr(text, i + 1, 1) == "\n") return fail("a comment in " path " ends with a backslash")
+        } else if (state == "key") {
+            if (c ~ /[\r\n]/) state = "line"
+            else if (c == "=") { state = "before"; sub(/[ \t]+$/, "", key); val = blanks = "" }
+            else key = key c
+        } else if (state == "double") {
+            if (c == "\"") state = "before"
+            else if (c == "\\") {
+                c = substr(text, ++i, 1)
+                if (c != "\n") val = val (index("\"\\`$", c) ? "" : "\\") c
+            } else val = val c
+        } else if (state == "single") {
+            if (c == "\047") state = "before"
+            else if (c == "\\") return fail("a backslash between single quotes in " path)
+            else val = val c
+        } else if (c ~ /[\r\n]/) {
+            if (key ~ /^[A-Za-z_][A-Za-z0-9_]*$/) env[key] = val
+            state = "line"
+        } else if (c == "\\") {
+            c = substr(text, ++i, 1)
+            if (c != "\n") { val = val blanks c; blanks = "" }
+            state = "value"
+        } else if (state == "before") {
+            if (c == "\047") state = "single"
+            else if (c == "\"") state = "double"
+            else if (c !~ /[ \t]/) { state = "value"; val = val c }
+        } else if (c ~ /[ \t]/) blanks = blanks c
+        else { val = val blanks c; blanks = "" }
+    }
+    if (state != "line" && state != "comment") fail("a quote in " path " does not end")
+}
+
+# --- from the start command to the words of the agent
+
+function drop_words(count,    i) {
+    for (i = 1; i <= word_count - count; i++) word[i] = word[i + count]
+    word_count -= count
+}
+# env, nice and the like, and `sh -c` with one plain command, are followed. Nothing that needs a shell is.
+function unwrap(    turn, name) {
+    for (turn = 1; turn <= 8 && !problem; turn++) {
+        name = base(word[1])
+        if (name ~ /consul/ && word[2] == "agent") return
+        if (name ~ /^(docker|podman|nerdctl|ctr|crictl|runc|crun|lxc.*|systemd-nspawn|machinectl|kubectl|kubelet|nomad|docker-compose)$/) {
+            container = 1
+            return fail("the unit runs a container or what starts one (" name "): the paths in its configuration are not this host\047s")
+        }
+        if (name == "env") unwrap_env()
+        else if (name ~ /^(nice|ionice|nohup|chrt|setsid)$/) unwrap_nice(name)
+        else if (name ~ /^(sh|dash|bash)$/) unwrap_shell(name)
+        else return fail("the unit runs " (word_count ? word[1] : "nothing") ", which is not the agent; what that would start cannot be told")
+    }
+    fail("the start command of the unit has too many layers")
+}
+function unwrap_env() {
+    drop_words(1)
+    while (word_count) {
+        if (word[1] ~ /^[A-Za-z_][A-Za-z0-9_]*=/) drop_words(1)
+        else if (word[1] == "-i" || word[1] == "-" || word[1] == "--") drop_words(1)
+        else if (word[1] == "-u") drop_words(2)
+        else if (word[1] ~ /^-/) return fail("the start command calls env with " word[1])
+        else return
+    }
+}
+function unwrap_nice(name) {
+    drop_words(1)
+    while (word_count && word[1] ~ /^-/) {
+        if (word[1] ~ /^-[ncp]$/ && name != "setsid") drop_words(2)
+        else if (word[1] ~ /^-[0-9ncbfiotrw-]/) drop_words(1)
+        else return fail("the start command calls " name " with " word[1])
+    }
+    if (name == "chrt") drop_words(1)
+}
+function unwrap_shell(name,    text, i, c, quote, open, out, skip, var, val) {
+    if (word[2] !~ /^-[eux]*c$/ || word_count < 3) return fail("the unit runs a script (" name " " word[2] "); what that would start cannot be told")
+    text = word[3]
+    sub(/^[ \t\n]+/, "", text)
+    sub(/[ \t\n;]+$/, "", text)
+    word_count = 0
+    quote = out = ""
+    open = skip = 0
+    text = text " "
+    for (i = 1; i <= length(text); i++) {
+        c = substr(text, i, 1)
+        if (quote == "\047") { if (c == quote) quote = ""; else out = out c }
+        else if (c == "$") {
+            if (match(substr(text, i), /^\$[A-Za-z_][A-Za-z0-9_]*/)) var = substr(text, i + 1, RLENGTH - 1)
+            else if (match(substr(text, i), /^\$\{[A-Za-z_][A-Za-z0-9_]*\}/)) var = substr(text, i + 2, RLENGTH - 3)
+            else return fail("the start command gives the shell a $ that is no plain variable")
+            i += RLENGTH - 1
+            val = variable(var)
+            if (quote) out = out val
+            else if (val ~ /[*?\[\\]/) return fail("the start command gives the shell $" var ", which has a pattern in it")
+            else {
+                # Blanks in it part words; quotes in it are plain text.
+                gsub(/[ \t\n]+/, " ", val)
+                while ((c = index(val, " ")) > 0) {
+                    out = out substr(val, 1, c - 1)
+                    if (open || out != "") word[++word_count] = out
+                    out = ""
+                    open = 0
+                    val = substr(val, c + 1)
+                }
+                out = out val
+                if (val != "") open = 1
+            }
+        }
+        else if (c == "`") return fail("the start command gives the shell a `")
+        else if (quote) {
+            if (c == quote) quote = ""
+            else if (c == "\\") return fail("the start command gives the shell a backslash")
+            else out = out c
+        }
+        else if (c == "\"" || c == "\047") { quote = c; open = 1 }
+        else if (c ~ /[ \t]/) {
+            if (open && skip) skip = 0
+            else if (open) word[++word_count] = out
+            out = ""
+            open = 0
+        }
+        else if (c == ">" && (!open || out ~ /^[0-9]$/)) {
+            # Where its output goes is no word of it.
+            out = ""
+            open = 0
+            skip = 1
+            if (substr(text, i + 1, 1) ~ /[>&]/) i++
+        }
+        else if (c ~ /[;|&<>()*?\[~#!{}\n\\]/) return fail("the start command gives the shell a " (c == "\n" ? "second line" : c))
+        else { out = out c; open = 1 }
+    }
+    if (quote) return fail("the start command gives the shell a quote that does not end")
+    while (word_count && word[1] ~ /^[A-Za-z_][A-Za-z0-9_]*=/) drop_words(1)
+    if (word[1] == "exec") drop_words(1)
+}
+
+# --- files
+
+function is_file(path) { return system("[ -f " quoted(path) " ]") == 0 }
+function slurp(path,    text, got, part) {
+    if (path in kept) return kept[path]
+    text = ""
+    part = 0
+    while ((got = (getline line < path)) > 0) text = text (part++ ? "\001" : "") line
+    close(path)
+    if (got < 0) return fail(path " cannot be read")
+    return kept[path] = text
+}
+function absolute(path) {
+    if (path ~ /^\//) return path
+    if (fact["cwd"] !~ /^\//) { fail("the path " path " is relative, and the working directory is not known"); return "" }
+    return (fact["cwd"] == "/" ? "" : fact["cwd"]) "/" path
+}
+
+# Adds what Consul would read of a path: the file, or the files of the folder by their names (not of its subfolders).
+function add_path(given_path, era,    path, cmd, kind, names, i, j, count, each, full) {
+    path = absolute(given_path)
+    if (path != "/") sub(/\/+$/, "", path)
+    if (!(path in listing)) {
+        listing[path] = ""
+        cmd = "find -H " quoted(path) " -maxdepth 1 -printf \"%d%y%Y %f\\n\" 2>/dev/null"
+        RS = "\n"
+        while ((cmd | getline line) > 0) listing[path] = listing[path] line "\n"
+        RS = "\001"
+        close(cmd)
+    }
+    count = split(listing[path], names, "\n") - 1
+    if (count < 1) return fail(path " is not there")
+    for (i = 1; i <= count && names[i] !~ /^0/; i++) ;
+    kind = substr(names[i], 3, 1)
+    if (kind != "d") {
+        last_dir = ""
+        if (kind != "f" && kind != "p" && kind != "c") return fail(path " is no file")
+        if (kind == "f") add_file(path, path, era, 0)
+        else fail(path " is no plain file")
+        return
+    }
+    last_dir = path
+    dirs = dirs "config_dir " encoded(path) "\n"
+    names[i] = names[count--]
+    for (i = 2; i <= count; i++) {
+        each = names[i]
+        for (j = i - 1; j >= 1 && substr(names[j], 5) "" > substr(each, 5) ""; j--) names[j + 1] = names[j]
+        names[j + 1] = each
+    }
+    for (i = 1; i <= count && !problem; i++) {
+        each = substr(names[i], 5)
+        full = path "/" each
+        if (substr(names[i], 2, 1) == "l" && era >= 1) {
+            # A link is read as what it leads to, by the name that has.
+            if (substr(names[i], 3, 1) !~ /[fd]/) return fail(full " is a link to nothing")
+            if (!(full in target)) {
+                RS = "\n"
+                cmd = "readlink -f " quoted(full)
+                cmd | getline line
+                close(cmd)
+                RS = "\001"
+                target[full] = line
+            }
+        } else target[full] = full
+        if (substr(names[i], 3, 1) == "d") continue
+        add_file(full, target[full], era, 1)
+    }
+}
+function add_file(path, name, era, in_folder,    format) {
+    format = name ~ /\.json$/ ? "json" : name ~ /\.hcl$/ ? "hcl" : ""
+    if (era < 1) {
+        if (in_folder && format != "json") return
+        format = "json"
+    } else if (config_format) format = config_format
+    if (!format) return
+    files = files "config_file " encoded(path) "\n"
+    parse(path, slurp(path), format, era, in_folder)
+    apply_parsed(path, era)
+}
+
+# --- one text of configuration: what it sets at its top level, and in the few blocks that matter here
+
+function parse(label, text, format, era, in_folder) {
+    split("", parsed)
+    split("", parsed_type)
+    split("", spelled)
+    T = text
+    P = 1
+    N = length(T)
+    where = label
+    era_now = era
+    if (problem) return
+    if (T == "") { if (era < 1 && !in_folder) fail(label " is empty"); return }
+    blocks = format == "hcl"
+    if (blocks) {
+        if (T ~ /^[ \t\r\n]*\{/) { json_root(); return }
+        gsub(/\r\n/, "\n", T)
+        N = length(T)
+        hcl_items("", 0)
+    } else json_root()
+}
+function bad(text,    lines, head) {
+    head = substr(T, 1, P - 1)
+    lines = gsub(/\n/, "", head) + 1
+    return fail(where ", line " lines ": " text)
+}
+# Remembers a value under its key; `path` is the block that it stands in ("" for the top level, "-" for one of no interest).
+function record(path, key, type, val,    id, plain) {
+    if (path == "-") return
+    plain = tolower(key)
+    id = path plain
+    if (!(id in known_type)) return
+    # Consul takes a key in any case, but of two spellings it refuses one.
+    if ((id in spelled) && spelled[id] != key) return bad("the key " plain " stands there in two spellings")
+    spelled[id] = key
+    if (!blocks) { parsed_type[id] = type; parsed[id] = val; return }
+    if (id in parsed_type) {
+        if (type == "list" && parsed_type[id] == "list") { parsed[id] += val; return }
+        if (type != parsed_type[id] || type == "object") return bad("the key " plain " stands there twice, and the two do not go together")
+    }
+    parsed_type[id] = type
+    parsed[id] = val
+}
+# The block that a key opens: its name with a dot, if values in it matter here.
+function inner(path, key) {
+    key = tolower(key) "."
+    return path == "" && index(" addresses. ports. raft_logstore. ", " " key " ") ? key : "-"
+}
+
+# HCL 1, as the its own parser takes it. The next token: kind, and tok for its text.
+function token(    w, c, at) {
+    while (1) {
+        w = substr(T, P, 400)
+        if (w == "") { token_at = P; return kind = "end" }
+        if (match(w, /^[ \t\r\n]+/)) { P += RLENGTH; continue }
+        c = substr(w, 1, 1)
+        if (c == "#" || w ~ /^\/\//) {
+            while (!(at = index(w, "\n")) && P <= N) { P += length(w); w = substr(T, P, 400) }
+            P += at
+            continue
+        }
+        if (w ~ /^\/\*/) {
+            P += 2
+            while (!(at = index(w = substr(T, P, 400), "*/"))) {
+                if (P > N) { bad("a comment does not end"); return kind = "end" }
+                P += length(w) > 1 ? length(w) - 1 : 1
+            }
+            P += at + 1
+            continue
+        }
+        break
+    }
+    token_at = P
+    if (c == "\"") { P++; tok = hcl_string(); return kind = "string" }
+    if (w ~ /^<</) { tok = heredoc(); return kind = "string" }
+    if (match(w, /^[A-Za-z_\200-\377][A-Za-z0-9_.\200-\377-]*/)) {
+        tok = substr(w, 1, RLENGTH)
+        if (RLENGTH == 400) return bad("a name has no end")
+        P += RLENGTH
+        return kind = tok == "true" || tok == "false" ? "bool" : "name"
+    }
+    if (match(w, /^-?0[xX][0-9a-fA-F]+/)) { tok = based(substr(w, 1, RLENGTH), 16); P += RLENGTH; return kind = "number" }
+    if (match(w, /^-?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?/)) {
+        tok = substr(w, 1, RLENGTH)
+        P += RLENGTH
+        if (tok ~ /^-?0[0-9]+$/) tok = based(tok, 8)
+        else if (tok ~ /[.eE]/) tok = int(tok)
+        return kind = "number"
+    }
+    if (index("[]{},=", c)) { P++; return kind = c }
+    bad("this character cannot stand here")
+    return kind = "end"
+}
+function based(text, radix,    sign, n, i, digit) {
+    sign = text ~ /^-/ ? -1 : 1
+    sub(/^-?0[xX]?/, "", text)
+    n = 0
+    for (i = 1; i <= length(text); i++) {
+        digit = index("0123456789abcdef", tolower(substr(text, i, 1))) - 1
+        if (digit >= radix) return bad("this is no octal number")
+        n = n * radix + digit
+    }
+    return sign * n
+}
+function utf8(n) {
+    if (n < 1) return bad("a string has a NUL in it")
+    if (n < 128) return sprintf("%c", n)
+    if (n < 2048) return sprintf("%c%c", 192 + int(n / 64), 128 + n % 64)
+    if (n < 65536) return sprintf("%c%c%c", 224 + int(n / 4096), 128 + int(n / 64) % 64, 128 + n % 64)
+    return sprintf("%c%c%c%c", 240 + int(n / 262144), 128 + int(n / 4096) % 64, 128 + int(n / 64) % 64, 128 + n % 64)
+}
+function hexadecimal(text,    n, i, digit) {
+    n = 0
+    for (i = 1; i <= length(text); i++) {
+        if (!(digit = index("0123456789abcdef", tolower(substr(text, i, 1))))) return bad("an escape in a string is wrong")
+        n = n * 16 + digit - 1
+    }
+    return n
+}
+# The rest of a string, after its quote. What stands in ${...} stays as it is, quotes too.
+function hcl_string(    out, w, c, depth) {
+    out = ""
+    depth = 0
+    while (!problem) {
+        w = substr(T, P, 400)
+        if (w == "") return bad("a string does not end")
+        if (depth ? match(w, /^[^{}\\]+/) : match(w, /^[^"\\$\n]+/)) { out = out substr(w, 1, RLENGTH); P += RLENGTH; continue }
+        c = substr(w, 1, 1)
+        if (c == "\\" && depth) { out = out substr(w, 1, 2); P += 2 }
+        else if (c == "\\") {
+            c = substr(w, 2, 1)
+            P += 2
+            if (c == "u" || c == "U" || c == "x") {
+                depth = c == "x" ? 2 : c == "u" ? 4 : 8
+                w = substr(T, P, depth)
+                if (length(w) < depth) return bad("an escape in a string is wrong")
+                P += depth
+                out = out (c == "x" ? sprintf("%c", hexadecimal(w)) : utf8(hexadecimal(w)))
+                depth = 0
+            }
+            else if (w ~ /^\\[0-3][0-7][0-7]/) { out = out sprintf("%c", based("0" substr(w, 2, 3), 8)); P += 2 }
+            else if (index("abfnrtv", c)) out = out substr("\a\b\f\n\r\t\v", index("abfnrtv", c), 1)
+            else if (c == "\\" || c == "\"") out = out c
+            else return bad("an escape in a string is wrong")
+        }
+        else if (depth) { depth += c == "{" ? 1 : -1; out = out c; P++ }
+        else if (c == "\"") { P++; return out }
+        else if (c == "\n") return bad("a string does not end on its line")
+        else if (substr(w, 2, 1) == "{") { depth = 1; out = out "${"; P += 2 }
+        else { out = out "$"; P++ }
+    }
+}
+function heredoc(    w, mark, indented, lines, count, i, at, text, cut, all) {
+    w = substr(T, P, 400)
+    if (!match(w, /^<<-?[A-Za-z0-9_]+\r?\n/)) return bad("what follows << is no mark of an end")
+    mark = substr(w, 3, RLENGTH - 3)
+    sub(/\r$/, "", mark)
+    indented = mark ~ /^-/
+    P += RLENGTH
+    count = 0
+    while (1) {
+        text = ""
+        while (!(at = index(w = substr(T, P, 400), "\n"))) {
+            if (w == "") return bad("the text after <<" mark " does not end")
+            text = text w
+            P += length(w)
+        }
+        text = text substr(w, 1, at - 1)
+        P += at
+        cut = text
+        sub(/\r+$/, "", cut)
+        sub(/^[ \t\v\f\r]+/, "", cut)
+        # The parser compares lengths first, and counts the dash with the mark.
+        if (cut == substr(mark, 1 + indented) && length(text) >= length(mark)) break
+        lines[++count] = text
+    }
+    sub(/\r+$/, "", text)
+    cut = substr(text, 1, length(text) - length(mark) + indented)
+    all = indented
+    for (i = 1; i <= count && all; i++) if (substr(lines[i], 1, length(cut)) != cut) all = 0
+    text = ""
+    for (i = 1; i <= count; i++) text = text (all ? substr(lines[i], length(cut) + 1) : lines[i]) "\n"
+    return text (indented ? "" : cut)
+}
+function hcl_items(path, depth,    keys, first, type) {
+    while (!problem) {
+        token()
+        if (kind == "end") return depth ? bad("a block does not end") : ""
+        if (kind == "}" && depth) return
+        keys = 0
+        while (kind == "name" || kind == "string") {
+            if (!keys++) first = tok
+            token()
+        }
+        if (problem) return
+        if (!keys) return bad("a key was expected")
+        if (kind == "=") {
+            if (keys > 1) return bad("a block was expected after " keys " keys")
+            token()
+            type = hcl_value(inner(path, first), depth)
+        } else if (kind == "{") {
+            if (keys > 1 && inner(path, first) != "-") return bad("the block " tolower(first) " has a second name")
+            hcl_items(inner(path, first), depth + 1)
+            type = "object"
+            tok = ""
+        } else return bad("the key " one_line(first) " has no value")
+        record(path, first, type, tok)
+        if (problem) return
+        if (token() != ",") P = token_at
+    }
+}
+# Reads the value that token() has begun. Gives its type, with the value in tok (the length of a list).
+function hcl_value(path, depth,    count, needs_comma) {
+    if (kind == "string" || kind == "number" || kind == "bool") return kind
+    if (kind == "{") { hcl_items(path, depth + 1); tok = ""; return "object" }
+    if (kind != "[") return bad("a value was expected")
+    count = needs_comma = 0
+    while (!problem) {
+        token()
+        if (kind == "]") break
+        if (kind == ",") { needs_comma = 0; continue }
+        if (needs_comma) return bad("a comma or the end of the list was expected")
+        needs_comma = kind != "["
+        hcl_value("-", depth + 1)
+        count++
+    }
+    tok = count
+    return "list"
+}
+
+# JSON, as Go takes it; also the text of an HCL file that begins with a brace, for which `blocks` is set.
+function skip_blanks(    w) {
+    while (match(w = substr(T, P, 400), /^[ \t\r\n]+/)) P += RLENGTH
+    return substr(w, 1, 1)
+}
+function json_root() {
+    if (skip_blanks() == "{") { P++; json_object("", 0) }
+    else if (substr(T, P, 4) == "null" && !blocks) P += 4
+    else return bad("a { was expected")
+    if (!problem && era_now >= 1 && !blocks && skip_blanks() != "") bad("something stands after the end")
+}
+function json_object(path, depth,    key, type, c, id) {
+    if (!blocks && path != "" && path != "-")
+        for (id in parsed_type) if (index(id, path) == 1) { delete parsed_type[id]; delete spelled[id] }
+    c = skip_blanks()
+    if (c == "}") { P++; return }
+    while (!problem) {
+        if (skip_blanks() != "\"") return bad("a key in quotes was expected")
+        P++
+        key = json_string()
+        if (skip_blanks() != ":") return bad("a : was expected")
+        P++
+        type = json_value(inner(path, key), depth + 1)
+        record(path, key, type, tok)
+        c = skip_blanks()
+        P++
+        if (c == "}") return
+        if (c != ",") { P--; return bad("a comma or the end of the object was expected") }
+    }
+}
+function json_value(path, depth,    c, w, count) {
+    c = skip_blanks()
+    w = substr(T, P, 400)
+    if (c == "\"") { P++; tok = json_string(); return "string" }
+    if (c == "{") { P++; json_object(path, depth); tok = ""; return "object" }
+    if (c == "[") {
+        P++
+        count = 0
+        if (skip_blanks() == "]") P++
+        else while (!problem) {
+            json_value("-", depth + 1)
+            count++
+            c = skip_blanks()
+            P++
+            if (c == "]") break
+            if (c != ",") { P--; return bad("a comma or the end of the list was expected") }
+        }
+        tok = count
+        return "list"
+    }
+    if (match(w, /^(true|false)/)) { tok = substr(w, 1, RLENGTH); P += RLENGTH; return "bool" }
+    if (w ~ /^null/ && !blocks) { P += 4; tok = ""; return "null" }
+    if (match(w, /^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?/)) { tok = int(substr(w, 1, RLENGTH)); P += RLENGTH; return "number" }
+    return bad("a value was expected")
+}
+function json_string(    out, w, c, n, low) {
+    out = ""
+    while (!problem) {
+        w = substr(T, P, 400)
+        if (w == "") return bad("a string does not end")
+        if (match(w, /^[^"\\\001-\037]+/)) { out = out substr(w, 1, RLENGTH); P += RLENGTH; continue }
+        c = substr(w, 1, 1)
+        if (c == "\"") { P++; return out }
+        if (c != "\\") return bad("a string does not end on its line")
+        c = substr(w, 2, 1)
+        P += 2
+        if (c == "u") {
+            n = hexadecimal(substr(w, 3, 4))
+            P += 4
+            if (n >= 55296 && n < 56320 && w ~ /^......\\u[dD][c-fC-F]/) {
+                low = hexadecimal(substr(w, 9, 4))
+                P += 6
+                n = 65536 + (n - 55296) * 1024 + low - 56320
+            }
+            if (n >= 55296 && n < 57344) return bad("half a character in a string")
+            out = out utf8(n)
+        }
+        else if (index("bfnrt", c) && c != "") out = out substr("\b\f\n\r\t", index("bfnrt", c), 1)
+        else if (c == "\"" || c == "\\" || (c == "/" && !blocks)) out = out c
+        else return bad("an escape in a string is wrong")
+    }
+}
+
+# --- all of it together, in the order in which Consul puts one over the other
+
+function set(id, type, val, origin, era) {
+    if (type == "null") return
+    if (type != known_type[id]) return fail(origin ": the value of " id " is no " known_type[id])
+    if (type == "object") return
+    if (type == "list") { setting[id] += val; return }
+    # Before 1.0 a value of nothing does not take the place of another, except for these two from 0.7 on.
+    if (era < 1 && (val == "" || val == "false" || val == 0) && !(era > 0.6 && id ~ /leave_on/)) return
+    if (type == "string" && val ~ /[\200-\377]/ && !is_utf8(val)) return fail(origin ": the value of " id " is no UTF-8")
+    setting[id] = val
+    set_by[id] = origin
+}
+function is_utf8(text) {
+    gsub(/[\302-\337][\200-\277]|[\340-\357][\200-\277][\200-\277]|[\360-\364][\200-\277][\200-\277][\200-\277]/, "", text)
+    return text !~ /[\200-\377]/
+}
+function apply_parsed(origin, era,    id) {
+    for (id in parsed_type) if (!problem) set(id, parsed_type[id], parsed[id], origin, era)
+}
+function is_true(text) {
+    if (text ~ /^(1|t|T|TRUE|true|True)$/) return "true"
+    if (text ~ /^(0|f|F|FALSE|false|False)$/) return "false"
+    return fail("a flag of the agent is neither true nor false")
+}
+function say(name, text) {
+    if (problem) return
+    if (text ~ /[\001-\037\177]/ || text ~ /^ | $/) fail("the value of " name " has blanks at its ends or control characters")
+    answers = answers name " " text "\n"
+}
+function evaluate(era_text,    era, i, j, w, flag, val, has, paths, path_count, hcl, hcl_count, flag_value, count, id) {
+    era = era_text + 0
+    answers = problem = files = dirs = last_dir = config_format = ""
+    split("", setting)
+    split("", set_by)
+    path_count = hcl_count = 0
+    for (i = 3; i <= word_count && !problem; i++) {
+        w = word[i]
+        if (w !~ /^-./) break
+        if (w == "--") { i++; break }
+        sub(/^--?/, "", w)
+        j = index(w, "=")
+        has = j > 0
+        flag = has ? substr(w, 1, j - 1) : w
+        val = has ? substr(w, j + 1) : ""
+        if (flag ~ /^-/ || flag == "" || flag == "h" || flag == "help") fail("a flag of the agent is written wrongly")
+        else if (flag ~ /^(bootstrap|dev|server|rejoin|syslog|ui|log-json|disable-host-node-id|disable-keyring-file|enable-script-checks|enable-local-script-checks|non-voting-server|read-replica|auto-reload-config|atlas-join)$/) {
+            val = has ? is_true(val) : "true"
+            if (flag == "dev" && val == "true") fail("the agent runs with -dev: it keeps nothing on the disk")
+        }
+        else if (!has && i < word_count) val = word[++i]
+        else if (!has) fail("the last flag of the agent has no value")
+        if (flag == "config-dir" || flag == "config-file") paths[++path_count] = val
+        else if (flag == "config-format") config_format = val
+        else if (flag == "hcl") hcl[++hcl_count] = val
+        else if (flag == "retry-join") setting["retry_join"]++
+        else if (flag in flag_key) flag_value[flag_key[flag]] = val
+    }
+    if (i <= word_count && era >= 1) fail("word " i " of the agent\047s command line is no flag")
+    if (config_format && config_format != "hcl" && config_format != "json") fail("-config-format is neither hcl nor json")
+    for (i = 1; i <= path_count && !problem; i++) add_path(paths[i], era)
+    for (id in flag_value) {
+        val = flag_value[id]
+        if (known_type[id] == "number" && val !~ /^[+-]?[0-9]+$/) fail("a flag of the agent is no number")
+        set(id, known_type[id], known_type[id] == "number" ? val + 0 : val, "flag", era)
+    }
+    for (i = 1; i <= hcl_count && !problem; i++) {
+        parse("-hcl", hcl[i], "hcl", 1, 0)
+        apply_parsed("-hcl", era)
+    }
+    if (!problem && setting["data_dir"] == "") fail("neither its flags nor its configuration files name a data_dir")
+    if (!problem) {
+        val = absolute(setting["data_dir"])
+        while (val ~ /.\/$/) sub(/\/$/, "", val)
+        for (i in own_mount) if (index(val "/", i "/") == 1) fail("the unit has a " i " of its own, and " val " is in it")
+        say("data_dir", val)
+        sub(/^ +/, "", setting["node_name"])
+        sub(/ +$/, "", setting["node_name"])
+        if (setting["node_name"] == "") { setting["node_name"] = slurp("/proc/sys/kernel/hostname"); sub(/\n.*/, "", setting["node_name"]) }
+        say("node_name", setting["node_name"])
+        say("node_id", tolower(setting["node_id"]))
+        say("server", setting["server"] == "true" ? "true" : "false")
+        say("leave_on_terminate", setting["leave_on_terminate"])
+        say("skip_leave_on_interrupt", setting["skip_leave_on_interrupt"])
+        say("bootstrap", setting["bootstrap"] == "true" ? "true" : "false")
+        say("bootstrap_expect", setting["bootstrap_expect"] + 0)
+        say("client_addr", setting["client_addr"])
+        say("addresses_http", setting["addresses.http"])
+        say("addresses_https", setting["addresses.https"])
+        say("port_http", "ports.http" in setting ? setting["ports.http"] : 8500)
+        say("port_https", "ports.https" in setting ? setting["ports.https"] : -1)
+        say("retry_join", setting["retry_join"] + 0)
+        say("raft_logstore", setting["raft_logstore.backend"])
+        say("encrypt", setting["encrypt"] == "" ? "no" : "yes")
+        for (i in set_by) if ((i == "bootstrap" || i == "bootstrap_expect") && set_by[i] !~ /^\//) say("expect_set_by", set_by[i])
+        answers = answers files dirs "last_dir " encoded(last_dir) "\n"
+    }
+    if (problem) answers = "config_problem " one_line(problem) "\n"
+}
+'
 
 need_raft_dir() {
-    [ -n "$data_dir" ] || die 65 "the data directory of $UNIT cannot be found in its flags and configuration"
+    [ -n "$data_dir" ] || die 65 "${config_problem:-the data directory of $UNIT is not known}"
     [ -d "$data_dir/raft" ] || die 65 "$data_dir/raft is not there: this agent has never been a server here"
     [ ! -h "$data_dir/raft" ] || die 65 "$data_dir/raft is a symbolic link; that is not supported"
 }
 
+# Sets program, what the agent is or would be started from.
 consul_program() {
-    program=${exec_start#'{ path='}
-    program=${program%% *}
-    case ${program##*/} in
-        consul*) ;;
-        *) program=$(command -v consul) || program= ;;
-    esac
+    program=$agent_program
+    case $program in /*) ;; *) program=$(command -v consul) || program= ;; esac
     [ -x "$program" ] || program=
 }
 
@@ -471,12 +1319,16 @@ verb_look() {
         case $1 in
             any | "$stamp") ;;
             *)
-                say version "$(timeout 5 "$program" version 2>/dev/null |
-                    sed -n 's/^Consul v\{0,1\}\([0-9][0-9.]*[0-9]\).*/\1/p')"
+                program_version "$program"
+                say version "$version"
                 ;;
         esac
     fi
-    say leave_on_terminate "$(config_value leave_on_terminate)"
+    say config_problem "$config_problem"
+    say node_name "$node_name"
+    say server "$server"
+    say leave_on_terminate "$leave_on_terminate"
+    printf '%s' "$settings"
     find_bars
     say held_by "$held_by"
     say fenced_by "$fenced_by"
@@ -486,7 +1338,7 @@ verb_look() {
     say_epoch
     say free_bytes $(($(free_kilobytes) * 1024))
     [ -n "$data_dir" ] || return 0
-    node_id=$(config_value node_id)
+    node_id=$configured_id
     if [ -z "$node_id" ] && [ -f "$data_dir/node-id" ]; then
         node_id=$(head -c 64 "$data_dir/node-id")
     fi
@@ -944,6 +1796,8 @@ begin() {
         exit 0
     fi
     load_unit
+    [ -z "$version" ] || [ "$known_stamp" = "$program_stamp" ] ||
+        write_file "$STATE/version" "$program_stamp $version" || die 65 "$STATE/version cannot be written"
 }
 
 finish() {
@@ -1002,31 +1856,20 @@ verb_release() {
     finish "released"
 }
 
-# Sets stopped_how. A stop must not be a leave: the set of servers would shrink (or, below 0.7, be emptied).
-# So for this one stop the unit's own stop commands are off and the signal is one that does not leave. Where it is
-# barred from starting, has no such commands, and the agent is all that runs, the signal alone does, without a
-# drop-in: for systemd to load one and to forget it again takes as long as all the rest.
-# A server without leader whose peers are dead hangs in its calls to them for 10 s (measured on 1.8.7). It is
-# killed after 5: whatever it acknowledged is on its disk (Raft is made for crashes; raft.db is synced).
+# Sets stopped_how. A stop must never be a leave: the set of servers would shrink (or, below 0.7, be emptied). Whether
+# a signal is one depends on the version, on flags, fragments and files; so the agent gets the one that it cannot
+# answer. What it acknowledged is on its disk: Raft is made for crashes (docs/adr/0023). All processes of the unit
+# get it at once, from systemd: of a wrapper that ended first, systemd itself would send the agent the unit's signal.
 stop_without_leaving() {
-    signal=15
-    if [ -z "$config_files" ] || [ "$(config_value leave_on_terminate)" = true ]; then
-        signal=9
-    elif ! is_server && [ "$(config_value leave_on_terminate)" != false ]; then
-        # A client agent leaves on SIGTERM unless it is told not to (from 0.7 on, Consul's documentation of
-        # leave_on_terminate), and one that has left joins nobody at its next start without retry_join.
-        signal=9
-    fi
-    find_pid
-    had=$pid
+    keep_what_ran
+    find_pids
+    had=${agent_pid:-${pids%%"$NEWLINE"*}}
     find_bars
-    if [ -n "$held_by$fenced_by" ] && [ -z "$exec_stop$exec_stop_post" ] && agent_is_alone; then
-        begun=yes
-        signal_the_agent
-    else
-        bend_the_stop
-        begun=yes
-    fi
+    # Barred from starting, no Restart= brings another process, and what has been killed runs no ExecStop. A stop
+    # by systemd is only needed to end a restart that waits.
+    [ -n "$held_by$fenced_by" ] && [ -z "$exec_stop$exec_stop_post" ] || make_the_stop_a_kill
+    begun=yes
+    systemctl kill -s KILL --kill-who=all "$UNIT" 9>&- 2>/dev/null
     timeout 60 systemctl stop "$UNIT" 9>&- 2>/dev/null
     left=300
     while [ "$left" -gt 0 ]; do
@@ -1036,86 +1879,46 @@ stop_without_leaving() {
             inactive | failed) [ -n "$pids" ] || break ;;
             *) ;;
         esac
+        for each in $pids; do
+            kill -9 "$each" 2>/dev/null
+        done
         left=$((left - 1))
         sleep 0.1
     done
     forget_stop_drop_in
-    [ "$left" -gt 0 ] || die 70 "the processes of $UNIT did not end within 30 s after the stop"
+    [ "$left" -gt 0 ] || die 70 "the processes of $UNIT did not end within 30 s after they were killed"
     if [ "$active_state" = failed ]; then
         systemctl reset-failed "$UNIT" 9>&- 2>/dev/null
         read_facts
     fi
     if [ -n "$had" ]; then
-        stopped_how="stopped (process $had, signal $signal)"
+        stopped_how="stopped (process $had, signal 9)"
     else
         stopped_how="no process was there"
     fi
 }
 
-# Where the unit's main process is a wrapper, systemd itself sends the unit's own signal to the agent once that has
-# ended; and what else an agent has started may outlive it.
-agent_is_alone() {
-    [ "$main_pid" != 0 ] || return 1
-    find_pids
-    for each in $pids; do
-        [ "$each" = "$main_pid" ] || return 1
-    done
-    agent_words_of "$main_pid" >/dev/null
+# What the unit's wrapper had started, for who asks while it is stopped (read_agent).
+keep_what_ran() {
+    [ -n "$agent_pid" ] || return 0
+    write_file "$STATE/ran" "$command${NEWLINE}cwd $(readlink "/proc/$agent_pid/cwd")${NEWLINE}words$NEWLINE${agent_words%"$NEWLINE"}" ||
+        die 65 "$STATE/ran cannot be written"
 }
 
-# Barred from starting: no Restart= brings another process. The stop of the unit itself comes when this one is gone:
-# its own signal, waiting beside ours, would be delivered first (SIGINT is 2, SIGTERM 15), and may be a leave.
-signal_the_agent() {
-    systemctl kill -s "$signal" --kill-who=main "$UNIT" 9>&- 2>/dev/null
-    await_end_of "$main_pid" 250
-    # A number that is still there may be another process's by now: only systemd knows.
-    if [ -e "/proc/$main_pid" ]; then read_facts; else main_pid=0; fi
-    find_pids
-    if [ -n "$pids" ]; then
-        for each in $pids; do
-            kill -9 "$each" 2>/dev/null
-        done
-        await_end_of "${pids%%"$NEWLINE"*}" 50
-        read_facts
-        find_pids
-    fi
-    [ -z "$pids" ] || bend_the_stop
-}
-
-# Waits for the end of a process, so many fiftieths of a second at most.
-await_end_of() {
-    left=$2
-    while [ -e "/proc/$1" ] && [ "$left" -gt 0 ]; do
-        left=$((left - 1))
-        sleep 0.02
-    done
-}
-
-bend_the_stop() {
+# For this one stop: no command of the unit's own runs, its signal is a kill, and nothing starts it again.
+make_the_stop_a_kill() {
     mkdir -p "/run/systemd/system/$UNIT.d" || die 65 "/run/systemd/system/$UNIT.d cannot be made"
     chmod 0755 "/run/systemd/system/$UNIT.d"
     stop_dir=/run/systemd/system/$UNIT.d
-    printf '[Service]\nKillSignal=%s\nKillMode=mixed\nSendSIGKILL=yes\nTimeoutStopSec=5\nExecStop=\nExecStopPost=\n' \
-        "$signal" >"/run/systemd/system/$UNIT.d/$STOP_DROP_IN"
+    printf '[Unit]\nConditionPathExists=!/\n[Service]\nKillSignal=9\nKillMode=control-group\nRestart=no\nExecStop=\nExecStopPost=\n' \
+        >"/run/systemd/system/$UNIT.d/$STOP_DROP_IN"
     chmod 0644 "/run/systemd/system/$UNIT.d/$STOP_DROP_IN"
     systemctl daemon-reload 9>&-
     read_facts
-    if [ "$kill_signal" != "$signal" ] || [ -n "$exec_stop" ]; then
+    if [ "$kill_signal" != 9 ] || [ -n "$exec_stop$exec_stop_post" ]; then
         forget_stop_drop_in
-        die 65 "another drop-in of $UNIT sets KillSignal or ExecStop after ours; a stop could be a leave"
+        die 65 "another drop-in of $UNIT sets KillSignal, ExecStop or ExecStopPost after ours; a stop could be a leave"
     fi
-}
-
-# Whether the agent runs as a server. In doubt it does not: then it is only stopped harder.
-is_server() {
-    case $NEWLINE$words$NEWLINE in
-        *"$NEWLINE-server$NEWLINE"* | *"$NEWLINE--server$NEWLINE"* | *"$NEWLINE-server=true$NEWLINE"* | \
-            *"$NEWLINE--server=true$NEWLINE"*) return 0 ;;
-        *) ;;
-    esac
-    # Not config_value: `ports` has a `server` too.
-    printf '%s\n' "$config_text" |
-        grep -Eq '(^|[^A-Za-z0-9_.-])"?server"?[[:space:]]*[:=][[:space:]]*"?true'
 }
 
 forget_stop_drop_in() {
@@ -1284,7 +2087,7 @@ find_override() {
     while IFS= read -r dir; do
         [ -n "$dir" ] && [ -f "$dir/$OVERRIDE_FILE" ] || continue
         override_by=${override_by:-unknown}
-        if [ -z "$flag_expect" ] && [ "${config_files##*"$NEWLINE"}" = "$dir/$OVERRIDE_FILE" ]; then
+        if [ -z "$expect_set_by" ] && [ "${config_files##*"$NEWLINE"}" = "$dir/$OVERRIDE_FILE" ]; then
             override=$(tr -cd '0-9' <"$dir/$OVERRIDE_FILE")
         fi
     done <<DIRS
@@ -1293,7 +2096,10 @@ DIRS
     if [ -f "/etc/systemd/system/$UNIT.d/$OVERRIDE_DROP_IN" ]; then
         override_by=${override_by:-unknown}
         case $exec_start in
-            *" -bootstrap-expect=$marked ; "*) ! drop_in_loaded "$OVERRIDE_DROP_IN" || override=$marked ;;
+            *" -bootstrap-expect=$marked ; "*)
+                # A fragment (-hcl) beats a flag.
+                ! drop_in_loaded "$OVERRIDE_DROP_IN" || [ "$bootstrap_expect" != "$marked" ] || override=$marked
+                ;;
             *) ;;
         esac
     fi
@@ -1317,10 +2123,11 @@ verb_override_expect() {
         # Nothing of an override is there now, whoever had left one.
         begun=
     fi
-    if [ "$flag_expect" = bootstrap ] || [ "$(config_value bootstrap)" = true ]; then
+    [ -z "$config_problem" ] || die 65 "$config_problem"
+    if [ "$bootstrap" = true ]; then
         die 65 "bootstrap = true is set for $UNIT: beside it Consul accepts no bootstrap_expect"
     fi
-    if [ -z "$flag_expect" ] && [ -n "$last_dir" ] && [ -d "$last_dir" ]; then
+    if [ -z "$expect_set_by" ] && [ -n "$last_dir" ] && [ -d "$last_dir" ]; then
         write_file "$STATE/override" "$RUN $1 $last_dir/$OVERRIDE_FILE" || die 65 "$STATE/override cannot be written"
         begun=yes
         write_file "$last_dir/$OVERRIDE_FILE" "{\"bootstrap_expect\": $1}" ||

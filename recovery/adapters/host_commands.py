@@ -162,6 +162,14 @@ def parse_look(lines: Lines) -> HostView:
         main_pid=lines.number("main_pid"),
         unit_user=lines.text("unit_user"),
         data_dir=lines.text("data_dir"),
+        config_problem=lines.text("config_problem"),
+        node_name=lines.text("node_name"),
+        server=_told(lines.text("server")),
+        client_addr=lines.text("client_addr"),
+        http_addresses=lines.text("addresses_http"),
+        https_addresses=lines.text("addresses_https"),
+        http_port=lines.number("port_http"),
+        https_port=lines.number("port_https"),
         node_id=lines.text("node_id"),
         version=lines.text("version"),
         raft_db_bytes=lines.number("raft_db_bytes", -1),
@@ -180,13 +188,17 @@ def parse_look(lines: Lines) -> HostView:
         archived=lines.has("archived"),
         override_by=lines.text("override_by"),
         override=lines.number("override"),
-        leave_on_terminate={"true": True, "false": False}.get(lines.text("leave_on_terminate")),
+        leave_on_terminate=_told(lines.text("leave_on_terminate")),
     )
 
 
 def _wal_files(lines: Lines) -> dict[str, WalFile]:
     told = (value.rsplit(" ", 2) for name, value in lines.pairs if name == "file")
     return {name: WalFile(int(size), float(modified_s)) for name, size, modified_s in told}
+
+
+def _told(text: str) -> bool | None:
+    return {"true": True, "false": False}.get(text)
 
 
 def _parse_archive(lines: Lines) -> Archive:

@@ -27,6 +27,8 @@ def server_line(server: ServerObservation) -> str:
         parts.append(f"log ends at {last}")
     elif server.stored_problem:
         parts.append(f"log not readable: {server.stored_problem}")
+    if host.config_problem and host.config_problem != server.stored_problem:
+        parts.append(host.config_problem)
     if host.running and server.agent is None:
         parts.append(f"agent does not answer: {server.agent_problem}")
     if host.peers_json is not None and not live_peers_file(server):
@@ -85,6 +87,8 @@ def voter_line(voter: VoterSight) -> str:
             )
         case Sight.UNREACHED:
             return f"voter {who} (id {voter.node_id[:8]}): its host is not reachable"
+        case Sight.UNREAD:
+            return f"voter {who} (id {voter.node_id[:8]}): its host answers, but where its data is could not be told"
         case Sight.UNMATCHED:
             return f"voter {who} (id {voter.node_id[:8]}): no server of the settings is this one"
         case Sight.DAMAGED:

@@ -116,7 +116,7 @@ def majority_gone(seen: Survey) -> MajorityGone | OutOfSight | None:
     # An emptied server is held and seen itself; nobody has to vouch for it.
     unaccounted = tuple(v for v in missing if v.sight is not Sight.EMPTIED and not _claimed(v, seen))
     if len(seen.voters) - len(gone) >= seen.quorum:
-        damaged = tuple(v.name for v in missing if v.sight is Sight.DAMAGED)
+        damaged = tuple(v.name for v in missing if v.sight in {Sight.DAMAGED, Sight.UNREAD})
         silent = tuple(v.name for v in missing if v.sight in {Sight.UNREACHED, Sight.UNMATCHED})
         others = tuple(v.name for v in missing if v.name not in damaged + silent)
         told = (
@@ -134,15 +134,17 @@ def majority_gone(seen: Survey) -> MajorityGone | OutOfSight | None:
             else ""
         )
         mend = f"{_unread(damaged)} " if damaged else ""
+        claimable = ",".join(v.claim_as for v in missing if v.sight is not Sight.UNREAD)
+        lost = f"`/consul recover {seen.observation.cluster} --lost {claimable}`"
         return OutOfSight(
             headline=f"{seen.observation.cluster} has NO LEADER: {count(seen)}, and {', and '.join(told)}",
             evidence=(*(voter_line(v) for v in missing), *server_lines(seen)),
-            advice=f"{back}{mend}Only if they are gone for good: `/consul recover {seen.observation.cluster} --lost "
-            f"{','.join(v.claim_as for v in missing)}`.",
+            advice=f"{back}{mend}" + (f"Only if they are gone for good: {lost}." if claimable else ""),
             unseen=tuple(v.name for v in missing),
         )
-    if unaccounted:
-        who = tuple(v.claim_as for v in unaccounted)
+    unread = tuple(v.name for v in unaccounted if v.sight is Sight.UNREAD)
+    who = tuple(v.claim_as for v in unaccounted if v.sight is not Sight.UNREAD)
+    if who:
         advice = (
             f"If {names(who)} {'is' if len(who) == 1 else 'are'} gone for good, say so: "
             f"`/consul recover {seen.observation.cluster} --lost {','.join(who)}`. "
@@ -150,6 +152,8 @@ def majority_gone(seen: Survey) -> MajorityGone | OutOfSight | None:
         )
     else:
         advice = "A peers.json recovery from the survivors: the plan says what may be lost."
+    if unread:
+        advice = f"{_unread(unread)} {advice if who else ''}".rstrip()
     return MajorityGone(
         headline=f"{seen.observation.cluster} has NO LEADER: {count(seen)}, and the majority is gone: "
         f"only {names(tuple(v.name for v in survivors))} still "

@@ -38,6 +38,8 @@ class Sight(StrEnum):
     """The host of that name or address is reached, and its agent has never run there: a new machine, or an unmounted
     disk. Nobody can tell which, so it has to be claimed like one that is away."""
     UNREACHED = "not reachable"
+    UNREAD = "not found on its host"
+    """Its host was looked at, but what its agent is configured with, and so where its data is, could not be told."""
     REPLACED = "replaced"
     """The server of that name is reached and carries another id: the old disk is not there."""
     UNMATCHED = "unknown"
@@ -120,6 +122,11 @@ def blank(server: ServerObservation) -> bool:
 def bare(server: ServerObservation) -> bool:
     """Whether an agent has never run in the data directory as it is now: no log, no node id (from 0.7.3 on)."""
     return blank(server) and not has_files(server) and not server.node_id and not live_peers_file(server)
+
+
+def unread_configuration(server: ServerObservation) -> bool:
+    """Whether its host answers, and what the agent there is configured with could not be told."""
+    return server.host is not None and bool(server.host.config_problem)
 
 
 def has_files(server: ServerObservation) -> bool:
@@ -252,8 +259,12 @@ def _sight(peer: Peer, observation: ClusterObservation) -> VoterSight:
     namesake = next((s for s in observation.servers if s.name == name), None)
     if namesake is None:
         return VoterSight(NodeId(peer.id), peer.address, name or peer.address, Sight.UNMATCHED)
-    sight = Sight.REPLACED if namesake.reached and namesake.node_id else Sight.UNREACHED
-    if bare(namesake):
+    sight = Sight.UNREACHED
+    if unread_configuration(namesake):
+        sight = Sight.UNREAD
+    elif namesake.reached and namesake.node_id:
+        sight = Sight.REPLACED
+    elif bare(namesake):
         sight = Sight.BARE
     return VoterSight(NodeId(peer.id), peer.address, namesake.name, sight)
 
@@ -271,6 +282,8 @@ def _sight_of(server: ServerObservation) -> Sight:
         return Sight.EMPTIED
     if host.running:
         return Sight.RUNNING
+    if host.config_problem:
+        return Sight.UNREAD
     return Sight.DAMAGED if server.stored is None else Sight.STOPPED
 
 

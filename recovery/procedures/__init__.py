@@ -22,6 +22,7 @@ from recovery.diagnosis.versions import live_peers_file
 from recovery.model import ClusterObservation, ServerName
 from recovery.plan import Proposal, Refusal
 from recovery.procedures import (
+    configured,
     found,
     leftovers,
     old_logs,
@@ -73,8 +74,14 @@ def propose(
 
 
 def _tidied(observation: ClusterObservation, answer: Proposal | Refusal) -> Proposal | Refusal:
-    """No plan starts a server that would take an override which an earlier run left behind."""
-    return leftovers.first_of_all(observation, answer) if isinstance(answer, Proposal) else answer
+    """No plan starts a server that would take an override which an earlier run left behind.
+
+    Nor does it touch one of which nobody knows where its data is.
+    """
+    if isinstance(answer, Refusal):
+        return answer
+    plan = leftovers.first_of_all(observation, answer)
+    return configured.refusal(observation, plan) or plan
 
 
 def _choose(

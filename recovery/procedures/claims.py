@@ -32,6 +32,11 @@ def contradictions(seen: Survey, lost: tuple[ServerName, ...]) -> tuple[str, ...
                 problems.append(f"You say {name} is gone for good, but {alive}.")
             elif voter.sight is Sight.EMPTIED:
                 problems.append(f"{name} is reached and blank: it joins at the end, do not claim it as lost.")
+            elif voter.sight is Sight.UNREAD:
+                problems.append(
+                    f"You say {name} is gone for good, but its host answers; only where its data is could not be told. "
+                    "Mend that first; its line in the status says what is in the way."
+                )
             elif voter.sight is Sight.STOPPED and voter in seen.former:
                 problems.append(
                     f"{name} is reached, and no voter of the newest peer set: the plan fences it, do not claim it."

@@ -17,11 +17,12 @@ from recovery.diagnosis.survey import (
     of_older_sets,
     position,
     raft_address,
+    unread_configuration,
 )
 from recovery.diagnosis.versions import live_peers_file
 from recovery.model import ClusterObservation, NodeId, ServerName, ServerObservation, host_of
 from recovery.plan import SCHEMA, Check, PeersFileAbsent, Plan, PlanReport, Proposal, Refusal, Silent, Step
-from recovery.procedures import parts
+from recovery.procedures import configured, parts
 from recovery.procedures.ranking import ranking
 
 NAME = "start"
@@ -56,7 +57,11 @@ def build(observation: ClusterObservation, diagnosis: ServersStopped | Degraded)
     seen = survey(observation)
     voters = {voter.name for voter in seen.seen(Sight.STOPPED)}
     led = isinstance(diagnosis, Degraded)
-    stopped = [observation.server(name) for name in diagnosis.stopped]
+    # Of another one nobody knows whether it is a voter; it stays as it is.
+    known = tuple(name for name in diagnosis.stopped if not unread_configuration(observation.server(name)))
+    if not known and (answer := configured.refused(NAME, observation, diagnosis.stopped)):
+        return answer
+    stopped = [observation.server(name) for name in known]
     unsure = [s for s in observation.servers if s.origin_problem]
     if unsure:
         return Refusal(

@@ -78,7 +78,7 @@ async def test_a_stop_is_no_leave(lab: Lab, probe: Probe, key: KeyMaker, *, held
     if held:
         await probe.hosts[S3].act("hold", key("hold"), timeout_s=30)
     evidence = await probe.hosts[S3].act("stop", key("stop"), timeout_s=60)
-    assert "signal 15" in evidence
+    assert "signal 9" in evidence
     view = await probe.hosts[S3].look()
     assert (view.running, view.active_state) == (False, "inactive")
 

@@ -1,0 +1,98 @@
+"""Where nobody can tell what an agent is configured with, it is neither gone nor blank, and no plan touches it."""
+
+import msgspec
+import pytest
+
+from recovery.adapters.collect import as_the_agent_says
+from recovery.diagnosis import Degraded, OutOfSight, Sight, diagnose, survey
+from recovery.model import AgentView, ServerName, ServerObservation
+from recovery.plan import Proposal, Refusal
+from recovery.procedures import propose
+from tests.builders.observations import cluster, host, peers, running, stopped, unreachable
+
+WHY = "/etc/consul.d/a.hcl, line 7: a string does not end on its line"
+THREE = peers("s1", "s2", "s3")
+
+
+def unread(name: str) -> ServerObservation:
+    """A stopped server whose host answered, with a configuration that cannot be read."""
+    seen = stopped(name, voters=THREE)
+    view = host(
+        running=False, data_dir="", config_problem=WHY, node_id="", raft_db_bytes=-1, peers_info=False
+    )
+    return msgspec.structs.replace(seen, host=view, stored=None, stored_problem=WHY)
+
+
+def test_a_host_that_answered_is_not_called_unreachable_and_nobody_is_told_to_claim_it() -> None:
+    """What to do first is to mend the file that its line names."""
+    found = diagnose(cluster(running("s1", voters=THREE), unread("s2"), unread("s3")))
+    assert isinstance(found, OutOfSight)
+    said = " ".join((found.headline, *found.evidence, found.advice))
+    assert "not reachable" not in said
+    assert "--lost" not in said
+    assert WHY in said
+    assert "s2, s3 answered, but what they hold could not be read" in found.advice
+
+
+def test_a_claim_that_it_is_gone_is_refused() -> None:
+    """Its data is where the file says, and only the file is not understood."""
+    seen = cluster(running("s1", voters=THREE), unread("s2"), unread("s3"))
+    lost = (ServerName("s2"), ServerName("s3"))
+    answer = propose(seen, diagnose(seen, lost), lost=lost)
+    assert isinstance(answer, Refusal)
+    assert "its host answers" in answer.reasons[0]
+
+
+def test_stopped_servers_that_all_cannot_be_read_are_no_new_cluster() -> None:
+    """Case 08: with all data whole, `Found a NEW, EMPTY cluster` was proposed."""
+    seen = cluster(unread("s1"), unread("s2"), unread("s3"))
+    found = diagnose(seen)
+    assert isinstance(found, OutOfSight)
+    assert WHY in " ".join(found.unseen)
+    assert "Bring the hosts" not in found.advice
+    assert isinstance(propose(seen, found), Refusal)
+
+
+def test_one_that_is_away_beside_it_still_has_to_come_back() -> None:
+    """Unreachable is not dead, whatever else is in the way."""
+    found = diagnose(cluster(unread("s1"), unreachable("s2"), unreachable("s3")))
+    assert isinstance(found, OutOfSight)
+    assert "Bring the hosts" in found.advice
+
+
+def test_a_plan_that_would_touch_it_is_refused_with_the_file_and_the_line() -> None:
+    """Also a start: what starts is not known to be what was stopped."""
+    seen = cluster(running("s1", voters=THREE, leader=True), running("s2", voters=THREE), unread("s3"))
+    found = diagnose(seen)
+    assert isinstance(found, Degraded)
+    answer = propose(seen, found)
+    assert isinstance(answer, Refusal)
+    assert answer.reasons == (f"s3: {WHY}.",)
+
+
+def test_a_running_agent_that_contradicts_its_files_is_refused_too() -> None:
+    """Stopped, its log would be looked for in another folder."""
+    s1 = running("s1", voters=THREE)
+    assert s1.host is not None
+    assert s1.agent is not None
+    view = as_the_agent_says(s1.host, msgspec.structs.replace(s1.agent, data_dir="/var/lib/other"))
+    assert view.data_dir == ""
+    assert "data_dir /var/lib/other, and its unit and files say /var/lib/consul" in view.config_problem
+    seen = cluster(msgspec.structs.replace(s1, host=view), unreachable("s2"), unreachable("s3"))
+    lost = (ServerName("s2"), ServerName("s3"))
+    answer = propose(seen, diagnose(seen, lost), lost=lost)
+    assert isinstance(answer, Refusal)
+    assert "/var/lib/other" in " ".join(answer.reasons)
+    assert survey(seen).voters[0].sight is Sight.RUNNING
+    whole = cluster(s1, unreachable("s2"), unreachable("s3"))
+    assert isinstance(propose(whole, diagnose(whole, lost), lost=lost), Proposal)
+
+
+@pytest.mark.parametrize(
+    "told", ["/var/lib/consul", "/var/lib/consul/", "/var//lib/consul", "consul", "./consul", ""]
+)
+def test_the_agents_own_word_for_the_same_folder_is_no_contradiction(told: str) -> None:
+    """It tells its data_dir as it was written, relative to where it was started."""
+    agent = AgentView(leader_address="", peers=(), data_dir=told, node_name="s1")
+    view = host(running=True, node_name="s1")
+    assert as_the_agent_says(view, agent) == view
