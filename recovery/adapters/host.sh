@@ -1797,7 +1797,7 @@ begin() {
     fi
     load_unit
     [ -z "$version" ] || [ "$known_stamp" = "$program_stamp" ] ||
-        write_file "$STATE/version" "$program_stamp $version" || die 65 "$STATE/version cannot be written"
+        write_file "$STATE/version" "$program_stamp $version" || cannot_write "$STATE/version"
 }
 
 finish() {
@@ -1902,7 +1902,7 @@ stop_without_leaving() {
 keep_what_ran() {
     [ -n "$agent_pid" ] || return 0
     write_file "$STATE/ran" "$command${NEWLINE}cwd $(readlink "/proc/$agent_pid/cwd")${NEWLINE}words$NEWLINE${agent_words%"$NEWLINE"}" ||
-        die 65 "$STATE/ran cannot be written"
+        cannot_write "$STATE/ran"
 }
 
 # For this one stop: no command of the unit's own runs, its signal is a kill, and nothing starts it again.
