@@ -15,10 +15,11 @@ from bot.authz import Nobody
 from bot.doctor_clients import ClientRuns
 from bot.doctor_hosts import HostTime, Observe, check_hosts
 from bot.doctor_slack import SlackProbe, check_slack
-from bot.finding import Finding, Verdict, failed, ok, warning
+from bot.finding import Finding, Verdict, failed, ok, skipped, warning
 from bot.presence import Mark
 from bot.secret_files import check_secret_files
 from config.values import PrivateRedis, Settings
+from recovery.adapters.redis_access import Access
 from recovery.errors import RecoveryError, SettingsProblem
 from recovery.model import ClusterName
 
@@ -30,6 +31,8 @@ class Probes:
     slack: SlackProbe
     persistence: Callable[[], Awaitable[Sequence[str]]]
     """Open the store and give a sentence for each setting of Redis that can lose a run; raises RecoveryError."""
+    access: Callable[[], Awaitable[Access]]
+    """Open the store and see who may write its keys; raises RecoveryError."""
     mark: Callable[[ClusterName], Awaitable[Mark | None]]
     """Open the store and give the newest mark of a running bot; raises RecoveryError."""
     observe: Observe
@@ -53,7 +56,7 @@ async def run_doctor(settings: Settings, probes: Probes) -> list[Finding]:
     """Check every step of the set-up, in the order in which a person sets it up."""
     slack, redis, hosts = await asyncio.gather(
         check_slack(settings, probes.slack),
-        _check_redis(settings, probes.persistence),
+        _check_redis(settings, probes),
         check_hosts(
             settings,
             observe=probes.observe,
@@ -121,12 +124,13 @@ async def _check_bot(settings: Settings, probes: Probes) -> list[Finding]:
     ]
 
 
-async def _check_redis(
-    settings: Settings, persistence: Callable[[], Awaitable[Sequence[str]]]
-) -> list[Finding]:
-    subject = "private" if isinstance(settings.redis, PrivateRedis) else "server"
+async def _check_redis(settings: Settings, probes: Probes) -> list[Finding]:
+    private = isinstance(settings.redis, PrivateRedis)
+    subject = "private" if private else "server"
     try:
-        warnings = await persistence()
+        warnings = await probes.persistence()
+        # Nobody but its own user reaches the private one.
+        access = None if private else await probes.access()
     except RecoveryError as error:
         return [
             failed(
@@ -136,9 +140,17 @@ async def _check_redis(
                 next_step="Without Redis the bot starts no run; correct this first.",
             )
         ]
-    if not warnings:
-        return [ok("redis", subject, "answers, and keeps what it is told")]
-    return [
+    kept = [
         warning("redis", subject, text, next_step="Change it before a run depends on it.")
         for text in warnings
-    ]
+    ] or [ok("redis", subject, "answers, and keeps what it is told")]
+    return [*kept, *(_access_findings(access) if access is not None else ())]
+
+
+def _access_findings(access: Access) -> list[Finding]:
+    if access.unseen:
+        return [skipped("redis", "who may write", access.unseen)]
+    return [
+        warning("redis", "who may write", text, next_step="Keep a Redis, or a user of it, for the bot alone.")
+        for text in access.warnings
+    ] or [ok("redis", "who may write", "the bot's user, with no more rights than it needs, and nobody else")]

@@ -17,6 +17,7 @@ from bot.terminal_user import Traces, sitter
 from bot.wiring import open_hosts, open_store, secrets_of
 from config.settings import load_settings
 from config.values import Settings
+from recovery.adapters.redis_access import Access
 from recovery.errors import HostUnreachable, SettingsProblem
 from recovery.model import ClusterName, ClusterObservation, Fact, RunId, ServerName, ServerSpec
 from recovery.plan import AgentRunning
@@ -65,6 +66,10 @@ async def _look(settings: Settings, seen: Traces) -> list[Finding]:
             async with open_store(settings) as store:
                 return await store.check_persistence()
 
+        async def access() -> Access:
+            async with open_store(settings) as store:
+                return await store.check_access()
+
         async def mark(cluster: ClusterName) -> Mark | None:
             async with open_store(settings) as store:
                 return await last_mark(store, cluster)
@@ -72,6 +77,7 @@ async def _look(settings: Settings, seen: Traces) -> list[Finding]:
         probes = Probes(
             slack=client,
             persistence=persistence,
+            access=access,
             mark=mark,
             observe=observe,
             client_runs=client_runs,

@@ -159,14 +159,11 @@ class _Way:
         name = shlex.quote(str(path))
         if status.st_uid not in {0, self._uid}:
             owner = _user(status.st_uid)
+            mend = f"{_before(status)}: chown root {name}"
+            if self._uid == 0:
+                mend = f"run this as that user (sudo -u {owner} ...), if it is the bot's; else {mend}"
             raise NotOurs(
-                f"{shown} belongs to {owner}, and only what {self._trusted} owns counts here. "
-                + (
-                    f"Run this as that user (sudo -u {owner} ...), if it is the bot's; else look what is in it, then: "
-                    if self._uid == 0
-                    else "Look what is in it, then: "
-                )
-                + f"chown root {name}"
+                f"{shown} belongs to {owner}, and only what {self._trusted} owns counts here; {mend}"
             )
         mode = stat.S_IMODE(status.st_mode)
         if stat.S_ISLNK(status.st_mode) or (stat.S_ISDIR(status.st_mode) and _kept(descriptor, mode)):
@@ -178,8 +175,8 @@ class _Way:
                 else f"its group {_group(status.st_gid)} (or an ACL's users)"
             )
             raise NotOurs(
-                f"{shown} may be written by {who} (mode {mode:04o}), and so may say anything. Look what is in it, "
-                f"then: chmod go-w {name}"
+                f"{shown} may be written by {who} (mode {mode:04o}), who could put anything there; {_before(status)}: "
+                f"chmod go-w {name}"
             )
 
     def _refuse_no_file(self, path: Path, status: os.stat_result) -> None:
@@ -189,6 +186,13 @@ class _Way:
     @property
     def _trusted(self) -> str:
         return "root" if self._uid == 0 else f"root or {_user(self._uid)}"
+
+
+def _before(status: os.stat_result) -> str:
+    """What to think of before the command that mends it."""
+    if stat.S_ISDIR(status.st_mode):
+        return "keep it in a folder of root's (/etc/consul-recovery), or, where this one is meant for it"
+    return "look what is in it, then"
 
 
 def _kept(folder: int, mode: int) -> bool:

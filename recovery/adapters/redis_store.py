@@ -33,7 +33,7 @@ from typing import Any, cast
 
 from redis import exceptions
 
-from recovery.adapters import durability, redis_scripts
+from recovery.adapters import durability, redis_access, redis_scripts
 from recovery.adapters.redis_client import RedisClient, explain
 from recovery.codec import Fault, Journal, read_lines, unreadable, write_line
 from recovery.errors import IllegalEvent, LeaseLost, OutOfDate, StoreForgot, StoreUnavailable, Unverified
@@ -380,6 +380,33 @@ class RedisStore:
         info = await self._ask(self._client.info, undone="its settings were not read")
         return durability.warnings(self._way.name, info, await self._settings())
 
+    async def check_access(self) -> redis_access.Access:
+        """Say who but us may write our keys, as far as our user may ask."""
+        try:
+            async with asyncio.timeout(_DEADLINE_S):
+                ours = _word(await self._client.acl_whoami())
+                lines = [_word(line) for line in await self._client.acl_list()]
+                categories = {
+                    name: frozenset(_word(word) for word in await self._client.acl_cat(name))
+                    for name in sorted(redis_access.categories_in(lines))
+                }
+        except exceptions.NoPermissionError:
+            return redis_access.Access(
+                unseen="our user may not ask, which is as it should be. An administrator sees it with "
+                f"`{redis_access.LOOK}`: nobody else should be on with ~* or ~{redis_access.PREFIX}*"
+            )
+        except exceptions.ResponseError:
+            return redis_access.Access(
+                unseen=f"{self._way.name} has no ACL (it came with Redis 6), or hides it: who has its password "
+                "may write all of it"
+            )
+        except (exceptions.RedisError, OSError) as error:
+            happened, next_step = explain(error, certificate_missing=self._way.certificate_missing)
+            raise StoreUnavailable(
+                f"{self._way.name} {happened}; who may write was not seen. {next_step}"
+            ) from None
+        return redis_access.judge(self._way.name, ours, lines, categories)
+
     async def _settings(self) -> dict[str, str] | None:
         """What CONFIG GET says; None where it is not allowed, as a hosted Redis often has it."""
         found: dict[str, str] = {}
@@ -411,6 +438,10 @@ class RedisStore:
         except (exceptions.RedisError, OSError) as error:
             happened, next_step = explain(error, certificate_missing=self._way.certificate_missing)
             raise StoreUnavailable(f"{self._way.name} {happened}; {undone}. {next_step}") from None
+
+
+def _word(answer: bytes | str) -> str:
+    return answer.decode(errors="replace") if isinstance(answer, bytes) else answer
 
 
 def _key(cluster: ClusterName, rest: str) -> str:

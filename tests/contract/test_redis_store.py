@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -254,6 +255,82 @@ async def test_a_durable_redis_has_no_warnings(redis_socket: Path) -> None:
     store = connect(f"unix://{redis_socket}")
     assert await store.check_persistence() == []
     await store.aclose()
+
+
+async def test_a_redis_for_the_bot_alone_lets_nobody_else_write() -> None:
+    """With just the rights of the settings' example, and no other user that may write, nothing is to warn of."""
+    others = {
+        "bot": f"{RIGHTS} +acl",
+        "reader": "~* +@read +acl|whoami",
+        "other": "~cache:* +@all -@admin -@dangerous",
+        "selector": "(%R~* +get) (~cache:* +set)",
+        "sentinel": "&* +multi +slaveof +ping +exec +config|rewrite",
+    }
+    with running_redis(*DURABLE) as path:
+        admin = connect(f"unix://{path}")
+        for name, rights in others.items():
+            await tell(admin, "ACL", "SETUSER", name, "on", ">pw", *_parts(rights))
+        await tell(admin, "ACL", "SETUSER", "left", "off", ">pw", "~*", "+@all")
+        await tell(admin, "ACL", "SETUSER", "default", "off")
+        bot = connect(f"unix://{path}", username="bot", password="pw")
+        said, *more = (await bot.check_access()).warnings
+        assert more == []
+        assert "Our user bot" in said, "the right to ask is more than it needs"
+        assert "(+acl)" in said
+        await tell(bot, "ACL", "SETUSER", "bot", "-acl")
+        unseen = (await bot.check_access()).unseen
+        assert "our user may not ask, which is as it should be" in unseen
+        assert "redis-cli ACL LIST" in unseen
+        for store in (admin, bot):
+            await store.aclose()
+
+
+@pytest.mark.parametrize(
+    "rights",
+    [
+        "~* +@all",
+        "~* +@write",
+        "~consul-recovery:* +set",
+        "~consul-* +@string",
+        "%W~* +del",
+        "~cache:* +get (~* +rpush)",
+        "~c* +@all -@dangerous",
+        "+acl|setuser",
+        "+config",
+        "+flushall",
+    ],
+)
+async def test_whoever_else_may_write_the_keys_of_the_bot_is_named(rights: str) -> None:
+    """By whatever pattern, category or selector, or by a command that needs no key."""
+    with running_redis(*DURABLE) as path:
+        admin = connect(f"unix://{path}")
+        await tell(admin, "ACL", "SETUSER", "eve", "on", ">pw", *_parts(rights))
+        warnings = (await admin.check_access()).warnings
+        await admin.aclose()
+    assert [
+        each
+        for each in warnings
+        if each.startswith("The user eve of Redis") and "write the bot's keys" in each
+    ]
+
+
+def _parts(rights: str) -> list[str]:
+    return re.findall(r"\([^)]*\)|\S+", rights)
+
+
+async def test_a_redis_without_users_is_one_that_everybody_may_write() -> None:
+    """As it comes: the default user, who may do all, with or without a password; what to run instead is said."""
+    with running_redis(*DURABLE) as path:
+        store = connect(f"unix://{path}")
+        (no_password,) = (await store.check_access()).warnings
+        await tell(store, "ACL", "SETUSER", "default", ">pw")
+        (excess,) = (await store.check_access()).warnings
+        await store.aclose()
+    assert "asks for no password of our user default" in no_password
+    assert "Our user default of Redis" in excess
+    assert "may do more than the bot needs (~*, +@all)" in excess
+    for told in (no_password, excess):
+        assert f"ACL SETUSER consul-recovery reset on >PASSWORD {RIGHTS}, then set redis.username" in told
 
 
 async def test_a_redis_that_hides_its_settings_is_said_to(redis_socket: Path) -> None:

@@ -20,6 +20,7 @@ from bot.presence import Mark
 from bot.secret_files import check_secret_files, refuse_open_secrets
 from config.settings import parse_settings
 from config.values import Settings
+from recovery.adapters.redis_access import Access
 from recovery.errors import HostUnreachable, SettingsProblem, StoreUnavailable
 from recovery.model import (
     AgentView,
@@ -145,6 +146,7 @@ async def examine(
     clients_problem: str = "",
     mark: Mark | Exception | None = HERE,
     sitter: str | Nobody = "alice",
+    access: Access | Exception | None = None,
 ) -> list[Finding]:
     """Run the doctor with everything in order but what the test changes."""
     times = itertools.chain(now_s, itertools.repeat(now_s[-1]))
@@ -153,6 +155,11 @@ async def examine(
         if isinstance(persistence, Exception):
             raise persistence
         return persistence
+
+    async def seen() -> Access:
+        if isinstance(access, Exception):
+            raise access
+        return access or Access()
 
     async def marked(_cluster: ClusterName) -> Mark | None:
         if isinstance(mark, Exception):
@@ -182,6 +189,7 @@ async def examine(
         sitter=sitter,
         slack=slack or FakeSlack(),
         persistence=warnings,
+        access=seen,
         mark=marked,
         observe=observe,
         client_runs=client_runs,
@@ -509,6 +517,18 @@ async def test_each_risk_of_redis_is_a_warning() -> None:
     findings = bad(await examine(persistence=("appendonly is off", "keys may be thrown away")))
     assert [finding.verdict for finding in findings] == [Verdict.WARNING, Verdict.WARNING]
     assert exit_code(findings) == 0
+
+
+async def test_who_else_may_write_in_redis_is_a_warning_and_what_may_not_be_asked_is_said() -> None:
+    """The bot's own user may rightly not ask: that is no warning, and says who can look and how."""
+    told = bad(
+        await examine(access=Access(warnings=("The user eve of Redis may write the bot's keys too.",)))
+    )
+    assert [(f.check, f.subject, f.verdict) for f in told] == [("redis", "who may write", Verdict.WARNING)]
+    (unseen,) = bad(await examine(access=Access(unseen="our user may not ask: `redis-cli ACL LIST`")))
+    assert (unseen.verdict, "redis-cli ACL LIST" in unseen.message) == (Verdict.SKIPPED, True)
+    failed = only(await examine(access=StoreUnavailable("Redis at h:6379 gave no answer in time.")))
+    assert failed.verdict is Verdict.FAILED
 
 
 # --- Hosts ------------------------------------------------------------------------------------------------

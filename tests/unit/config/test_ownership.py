@@ -185,7 +185,7 @@ def test_what_a_process_says_of_itself_is_no_file(path: str) -> None:
 
 def test_for_root_nobody_elses_file_counts(settings: Path) -> None:
     """What the bot's user can write must not tell a process of root what to run; who should run it is told."""
-    with pytest.raises(NotOurs, match=r"only what root owns counts here\. Run this as that user \(sudo -u "):
+    with pytest.raises(NotOurs, match=r"only what root owns counts here; run this as that user \(sudo -u "):
         read_ours(settings, uid=0 if AS_ROOT else asker(settings) and 0)
 
 
