@@ -18,7 +18,7 @@ import structlog
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot import logs
+from bot import logs, screen
 from bot.app import Identity, build_app, who_am_i
 from bot.directory import SlackDirectory
 from bot.handlers import Handlers
@@ -71,7 +71,7 @@ def main() -> None:
         logs.configure(secrets_of(settings))
         asyncio.run(serve(settings))
     except RecoveryError as problem:
-        sys.stderr.write(f"{problem}\n")
+        screen.tell(sys.stderr, str(problem))
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

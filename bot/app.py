@@ -16,6 +16,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.commands import NAME
 from bot.handlers import Ack, Handlers
+from bot.outgoing import finished
 from bot.payloads import Json
 from bot.talk import client_for
 
@@ -61,13 +62,13 @@ def build_app(client: AsyncWebClient, *, token: str, identity: Identity, handler
     everything = re.compile(".*", re.DOTALL)
 
     async def on_command(ack: Ack, body: Json) -> None:
-        await handlers.on_command(ack, body)
+        await handlers.on_command(_harmless(ack), body)
 
     async def on_button(ack: Ack, body: Json) -> None:
-        await handlers.on_button(ack, body)
+        await handlers.on_button(_harmless(ack), body)
 
     async def on_submission(ack: Ack, body: Json) -> None:
-        await handlers.on_submission(ack, body)
+        await handlers.on_submission(_harmless(ack), body)
 
     async def on_closed(ack: Ack) -> None:
         await handlers.on_closed(ack)
@@ -78,3 +79,12 @@ def build_app(client: AsyncWebClient, *, token: str, identity: Identity, handler
     app.view_submission(everything)(on_submission)
     app.view_closed(everything)(on_closed)
     return app
+
+
+def _harmless(ack: Ack) -> Ack:
+    """An ack whose texts are made harmless: they quote what a person typed."""
+
+    async def acked(**answer: Any) -> Any:
+        return await ack(**finished(answer))
+
+    return acked

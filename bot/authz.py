@@ -12,6 +12,7 @@ from enum import StrEnum
 
 import msgspec
 
+from bot import outgoing
 from recovery.model import Person
 
 
@@ -248,6 +249,6 @@ def _closed(deed: Deed, reason: str) -> Denied:
 
 
 def _who(grant: Grant) -> str:
-    named = [f"<!subteam^{group}>" for group in sorted(grant.groups)]
+    named = [outgoing.group(group) for group in sorted(grant.groups)]
     named += sorted(grant.people)
     return f"{' and '.join(named)} can (`{grant.settings_key}` in the settings)."

@@ -1,8 +1,9 @@
 """Building blocks of a Slack message, and the one place where Slack's limits are kept. Pure.
 
 Everything that comes from Consul, a host or a person goes through
-:func:`esc` or :func:`code`: unescaped, a node called ``<!channel>`` would wake
-everybody. Limits: docs.slack.dev/reference/block-kit and slack_sdk.models.
+:func:`esc` or :func:`code`, so that it is one line and its signs are shown;
+where that is forgotten, bot.outgoing keeps a node called ``<!channel>`` from
+waking everybody. Limits: docs.slack.dev/reference/block-kit and slack_sdk.models.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+
+from bot.outgoing import BRACKETS, harmless, moment, printable
 
 Block = dict[str, Any]
 
@@ -42,7 +45,7 @@ class Message(msgspec.Struct, frozen=True):
 
 def esc(text: str) -> str:
     """Make foreign text harmless in mrkdwn: no mentions, no links, one line."""
-    flat = " ".join(text.split())
+    flat = " ".join(printable(text).split())
     return flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
@@ -79,14 +82,14 @@ def code_blocks(lines: Iterable[str], *, most: int = MOST_SECTION - 200) -> tupl
 
 
 def _code_line(line: str) -> str:
-    bare = line.replace("`", "").replace("\t", " ").replace("\n", " ").rstrip()
+    bare = printable(line).replace("`", "").replace("\t", " ").replace("\n", " ").rstrip()
     return bare.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def date(at_s: float) -> str:
     """A time in the reader's own time zone; the absolute one in UTC where a client cannot show that."""
     shown = f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%d %H:%M:%S} UTC"
-    return f"<!date^{int(at_s)}^{{date_short_pretty}} {{time_secs}}|{shown}>"
+    return moment(int(at_s), "{date_short_pretty} {time_secs}", shown)
 
 
 def clamp(text: str, most: int, *, cut: str = _SHORT_CUT) -> str:
@@ -94,7 +97,7 @@ def clamp(text: str, most: int, *, cut: str = _SHORT_CUT) -> str:
     if len(text) <= most:
         return text
     kept = text[: most - len(cut) - 4]
-    for opener, closer in (("&", ";"), ("<", ">")):
+    for opener, closer in (("&", ";"), BRACKETS):
         if kept.rfind(opener) > kept.rfind(closer) and most - kept.rfind(opener) < MOST_VALUE:
             kept = kept[: kept.rfind(opener)]
     if kept.count("```") % 2:
@@ -106,7 +109,7 @@ def section(text: str) -> Block:
     """A paragraph of mrkdwn; verbatim, so that Slack makes no links or mentions out of names."""
     return {
         "type": "section",
-        "text": {"type": "mrkdwn", "text": clamp(text, MOST_SECTION, cut=_CUT), "verbatim": True},
+        "text": {"type": "mrkdwn", "text": clamp(harmless(text), MOST_SECTION, cut=_CUT), "verbatim": True},
     }
 
 
@@ -115,7 +118,8 @@ def context(*texts: str) -> Block:
     return {
         "type": "context",
         "elements": [
-            {"type": "mrkdwn", "text": clamp(text, MOST_CONTEXT), "verbatim": True} for text in texts
+            {"type": "mrkdwn", "text": clamp(harmless(text), MOST_CONTEXT), "verbatim": True}
+            for text in texts
         ],
     }
 
@@ -124,7 +128,7 @@ def confirm(*, title: str, text: str, yes: str, no: str = "Back") -> Block:
     """The dialog before a button counts; only a courtesy, the server checks everything again."""
     return {
         "title": _plain(title, MOST_CONFIRM_TITLE),
-        "text": {"type": "mrkdwn", "text": clamp(text, MOST_CONFIRM_TEXT)},
+        "text": {"type": "mrkdwn", "text": clamp(harmless(text), MOST_CONFIRM_TEXT)},
         "confirm": _plain(yes, MOST_CONFIRM_BUTTON),
         "deny": _plain(no, MOST_CONFIRM_BUTTON),
     }
@@ -200,7 +204,7 @@ def finalize(text: str, blocks: Sequence[Block]) -> Message:
     ids = [block["block_id"] for block in kept if "block_id" in block]
     if len(set(ids)) != len(ids):
         raise ValueError(f"a block_id is there twice: {ids}")
-    return Message(clamp(text, MOST_FALLBACK), tuple(kept))
+    return Message(clamp(harmless(text), MOST_FALLBACK), tuple(kept))
 
 
 def _check(block: Block) -> None:

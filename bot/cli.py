@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from bot import doctor_command, inventory_command, logs, raft_log_command
+from bot import doctor_command, inventory_command, logs, raft_log_command, screen
 from bot.terminal import FAILED, USAGE, Terminal, WrongUsage
 from bot.terminal_user import Traces, chosen_settings, forget_the_callers_words, sitter, traces
 from bot.version import version
@@ -42,9 +42,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except RecoveryError as problem:
         # Asked of the words themselves: where they make no sense, nothing was parsed.
         if "--json" in typed:
-            sys.stdout.write(json.dumps({"error": str(problem)}) + "\n")
+            screen.tell_json(sys.stdout, json.dumps({"error": str(problem)}))
         else:
-            sys.stderr.write(f"{problem}\n")
+            screen.tell(sys.stderr, str(problem))
         sys.exit(USAGE if isinstance(problem, WrongUsage) else FAILED)
     except KeyboardInterrupt:
         sys.exit(FAILED)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-from bot import logs
+from bot import logs, screen
 from bot.doctor import Probes, run_doctor, settings_refused
 from bot.finding import Finding, exit_code, render_json, render_text
 from bot.presence import Mark, last_mark
@@ -36,7 +36,10 @@ async def run(path: Path, *, as_json: bool, out: TextIO, seen: Traces) -> int:
         # The doctor says what is wrong; the same again in a log would hide it.
         logs.configure(secrets_of(settings), level=logs.SILENT)
         findings = await _look(settings, seen)
-    out.write((render_json if as_json else render_text)(findings) + "\n")
+    if as_json:
+        screen.tell_json(out, render_json(findings))
+    else:
+        screen.tell(out, render_text(findings))
     return exit_code(findings)
 
 

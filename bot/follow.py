@@ -13,6 +13,7 @@ from rich.text import Text
 
 from bot import text
 from bot.notifier import SlackNotifier
+from bot.outgoing import printable
 from bot.talk import Talk, client_for
 from bot.thread import question
 from bot.wiring import Core, mentions_of
@@ -143,10 +144,10 @@ class Follower:
         asked = question(view.state)
         while True:
             if not self._quiet and (news := view.events[told:]):
-                self._console.print(text.events(news, view.state), soft_wrap=True)
+                self._print(text.events(news, view.state))
             told = len(view.events)
             if not self._quiet and question(view.state) not in {"", asked}:
-                self._console.print("\n".join(self._question(view)), soft_wrap=True)
+                self._print("\n".join(self._question(view)))
             asked = question(view.state)
             if _waits(view, until_asked=until_asked):
                 return view
@@ -167,6 +168,9 @@ class Follower:
             await self._core.clock.sleep(LOOK_EVERY_S)
             return view
 
+    def _print(self, shown: str) -> None:
+        self._console.print(printable(shown), soft_wrap=True)
+
     def _question(self, view: RunView) -> list[str]:
         gate = view.state.waiting_gate
         unit = self._core.units[view.cluster]
@@ -174,7 +178,7 @@ class Follower:
 
     def _picture(self, view: RunView) -> Text:
         unit = self._core.units[view.cluster]
-        return Text(text.run(view, now_s=self._core.clock.now_s(), unit=unit))
+        return Text(printable(text.run(view, now_s=self._core.clock.now_s(), unit=unit)))
 
 
 def _waits(view: RunView, *, until_asked: bool) -> bool:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from typing import TextIO
 
+from bot import screen
 from bot.wording import duration, utc
 from recovery.inventory.printed import printed_host, printed_list
 from recovery.model import ClusterName
@@ -36,20 +37,23 @@ async def run(
     """Print all members, or with ``host`` the variables of one; raises StoreUnavailable."""
     report = await service.members(cluster)
     if not report.members:
-        notes.write(
+        screen.tell(
+            notes,
             f"No server of {cluster} lists its members, and none were remembered before; nothing was printed. "
-            f"`consul-recovery status {cluster}` says what can be seen.\n"
+            f"`consul-recovery status {cluster}` says what can be seen.",
         )
         return FAILED
-    notes.write(f"{_source(cluster, report, now_s=now_s)}\n")
+    screen.tell(notes, _source(cluster, report, now_s=now_s))
     if host is None:
         printed: object = printed_list(report.members, plain=plain)
     else:
         printed = printed_host(report.members, host)
         if printed is None:
-            notes.write(f"{host} is no member of {cluster}; nothing was printed. --list names them all.\n")
+            screen.tell(
+                notes, f"{host} is no member of {cluster}; nothing was printed. --list names them all."
+            )
             return FAILED
-    out.write(f"{json.dumps(printed, indent=2, ensure_ascii=False)}\n")
+    screen.tell_json(out, json.dumps(printed, indent=2, ensure_ascii=False))
     return OK
 
 

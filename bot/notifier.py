@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 import structlog
 
+from bot import outgoing
 from bot.blocks import Message, esc
 from bot.run_card import Look, run_card
 from bot.talk import Gone, NoAnswer, NotReached, SaidNo, SlackProblem, Talk, Throttled
@@ -181,7 +182,7 @@ class SlackNotifier:
                     break
                 await self._clock.sleep(LOOK_EVERY_S)
             if card is not None:
-                return f"<{await self._talk.permalink(card.channel, card.ts)}|{esc(run)}>"
+                return outgoing.link(await self._talk.permalink(card.channel, card.ts), esc(run))
         except (RecoveryError, SlackProblem) as problem:
             log.info("no link to a card", run=run, problem=str(problem))
         return f"*{esc(run)}*"

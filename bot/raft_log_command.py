@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Final, TextIO
 
 import msgspec
 
+from bot import screen
 from recovery.boltfile import PageRequest, RaftLogUnreadable, drive
 from recovery.lineage import Lineage, LineageUnknown, OneHistory, Rank, TwoHistories, compare, freshest
 from recovery.raftentry import parse_snapshot_meta
@@ -65,9 +66,9 @@ def run(paths: Sequence[Path], *, as_json: bool, out: TextIO) -> int:
     lineages = _lineages(order, shown, stores)
     if as_json:
         document = _document(shown, errors, order, lineages)
-        out.write(msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n")
+        screen.tell_json(out, msgspec.json.format(msgspec.json.encode(document), indent=2))
     else:
-        out.write("\n".join(_lines(shown, errors, order, lineages)) + "\n")
+        screen.tell(out, "\n".join(_lines(shown, errors, order, lineages)))
     return 1 if errors else 0
 
 

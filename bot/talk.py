@@ -18,9 +18,11 @@ from slack_sdk.http_retry.builtin_async_handlers import (
     AsyncRateLimitErrorRetryHandler,
 )
 from slack_sdk.web.async_client import AsyncWebClient
+from slack_sdk.web.async_slack_response import AsyncSlackResponse
 from slack_sdk.webhook.async_client import AsyncWebhookClient
 
 from bot.blocks import Block, Message
+from bot.outgoing import finished
 
 TIMEOUT_S = 15
 
@@ -73,7 +75,7 @@ def client_for(*, token: str | None, api_url: str, reads: bool) -> AsyncWebClien
         if reads
         else []
     )
-    client = AsyncWebClient(token=token, base_url=api_url, timeout=TIMEOUT_S, retry_handlers=handlers)
+    client = _HarmlessClient(token=token, base_url=api_url, timeout=TIMEOUT_S, retry_handlers=handlers)
     if on_loopback(api_url):
         client.proxy = None
     return client
@@ -86,6 +88,14 @@ def on_loopback(url: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+class _HarmlessClient(AsyncWebClient):
+    """Whatever is sent, its texts are made harmless first."""
+
+    async def api_call(self, api_method: str, **options: Any) -> AsyncSlackResponse:
+        """Call a method of the Web API."""
+        return await super().api_call(api_method, **finished(options))
 
 
 class Talk:
@@ -152,12 +162,14 @@ class Talk:
             webhook.proxy = None
         try:
             answer = await webhook.send_dict(
-                {
-                    "text": message.text,
-                    "blocks": list(message.blocks),
-                    "response_type": "ephemeral",
-                    "replace_original": False,
-                }
+                finished(
+                    {
+                        "text": message.text,
+                        "blocks": list(message.blocks),
+                        "response_type": "ephemeral",
+                        "replace_original": False,
+                    }
+                )
             )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise NoAnswer(f"response_url: {type(error).__name__}") from None

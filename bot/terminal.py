@@ -9,9 +9,10 @@ from typing import TextIO, assert_never
 
 import msgspec
 
-from bot import text
+from bot import screen, text
 from bot.authz import Allowed, Deed, Denied, Nobody, Rules, judge_terminal, maybe_the_same, nobody_named
 from bot.follow import Follower
+from bot.outgoing import printable
 from bot.wiring import Core
 from bot.wording import Phase, phase
 from recovery.errors import RecoveryError
@@ -331,19 +332,18 @@ class Terminal:
 
     async def _asked(self, question: str) -> str:
         try:
-            return await asyncio.to_thread(self._ask, question)
+            return await asyncio.to_thread(self._ask, printable(question))
         except EOFError:
             return ""
 
     def _show(self, kind: str, value: object, shown: str) -> None:
         if self._as_json:
-            self._tell(msgspec.json.encode({"kind": kind, "value": value}).decode())
+            screen.tell_json(self._out, msgspec.json.encode({"kind": kind, "value": value}))
         else:
             self._tell(shown)
 
     def _tell(self, line: str) -> None:
-        self._out.write(f"{line}\n")
-        self._out.flush()
+        screen.tell(self._out, line)
 
 
 def _servers(names: tuple[str, ...]) -> tuple[ServerName, ...]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from bot import by_hand
 from bot.commands import NAME
 from bot.notes import nothing_known
+from bot.outgoing import printable, unmarked
 from bot.rows import rows
 from bot.run_card import title_of, unlocked_line
 from bot.thread import event_line
@@ -51,12 +52,12 @@ from recovery.service import StatusReport
 
 def clean(text: str) -> str:
     """Foreign text without control characters."""
-    return "".join(character if character.isprintable() else " " for character in text)
+    return printable(text).replace("\n", " ").replace("\t", " ")
 
 
 def plain(said: str) -> str:
     """What was written for Slack as it reads in a terminal: no stars, no mentions, our own program's name."""
-    said = re.sub(r"<(?:!subteam\^|@)([A-Z0-9]+)>", r"\1", said)
+    said = unmarked(said)
     said = re.sub(r"(?<!\w)\*([^*\n]+)\*(?!\w)", r"\1", said)
     return said.removeprefix("⛔ ").replace(f"`{NAME} ", "`consul-recovery ")
 

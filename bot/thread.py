@@ -11,6 +11,7 @@ from typing import assert_never
 
 import msgspec
 
+from bot import outgoing
 from bot.blocks import Block, Message, clamp, context, esc, finalize, section
 from bot.commands import NAME
 from bot.run_card import lost_title, needs_line, title_of
@@ -53,13 +54,13 @@ class Mentions(msgspec.Struct, frozen=True):
     """How people are called to a decision."""
 
     approvers: tuple[str, ...] = ()
-    """mrkdwn: ``<@U1>`` and ``<!subteam^S1>``."""
+    """Mentions of users and of user groups (bot.outgoing)."""
     of: Mapping[Person, str] = {}
     """mrkdwn of one person."""
 
     def person(self, person: Person) -> str:
         """Mention one person, or name them where no account is known."""
-        return self.of.get(person) or (f"<@{person}>" if _slack_id(person) else esc(person))
+        return self.of.get(person) or (outgoing.user(person) if _slack_id(person) else esc(person))
 
 
 def _slack_id(person: str) -> bool:

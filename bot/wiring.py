@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import assert_never
 from urllib.parse import unquote, urlsplit
 
+from bot import outgoing
 from bot.authz import Grant, Rules
 from bot.thread import Mentions
 from config.ownership import NotOurs, refuse_foreign
@@ -285,9 +286,9 @@ def rules_of(settings: Settings, *, teams: frozenset[str] = frozenset()) -> Rule
 
 def mentions_of(settings: Settings) -> Mentions:
     """Whom to call when a decision is needed: the approvers."""
-    of = {person.name: f"<@{person.slack_ids[0]}>" for person in settings.people if person.slack_ids}
+    of = {person.name: outgoing.user(person.slack_ids[0]) for person in settings.people if person.slack_ids}
     named = tuple(of[person] for person in settings.approvals.approvers if person in of)
-    groups = tuple(f"<!subteam^{group}>" for group in settings.approvals.approver_groups)
+    groups = tuple(outgoing.group(group) for group in settings.approvals.approver_groups)
     return Mentions((*groups, *named), of)
 
 

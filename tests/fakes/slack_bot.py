@@ -16,6 +16,7 @@ from bot.authz import Grant, Rules
 from bot.directory import SlackDirectory
 from bot.handlers import Handlers
 from bot.notifier import SlackNotifier
+from bot.outgoing import user
 from bot.registry import TaskRegistry
 from bot.talk import Talk, client_for
 from bot.thread import Mentions
@@ -133,7 +134,7 @@ async def running_bot(
         store=store,
         clock=clock,
         mentions=Mentions(
-            tuple(f"<@{user}>" for user in people.slack), {p: f"<@{u}>" for u, p in people.slack.items()}
+            tuple(user(each) for each in people.slack), {p: user(u) for u, p in people.slack.items()}
         ),
         channel_of=lambda _cluster: channel,
         units={},

@@ -11,6 +11,7 @@ import pytest
 
 from bot.blocks import esc
 from bot.notifier import PATIENCE_S, SlackNotifier
+from bot.outgoing import user
 from bot.run_card import run_card
 from bot.talk import Talk
 from bot.thread import Mentions, event_line
@@ -34,7 +35,7 @@ BACK_S = AWAY_S + HANGS_S + 2 * PATIENCE_S
 """By then whatever failed was tried again."""
 EVERY_WAY = (STORIES[3], STORIES[-1])
 """The stories whose every call fails in every way: one with two gates and a warning, and the shortest."""
-MENTIONS = Mentions(("<@U0BOB>",), {})
+MENTIONS = Mentions((user("U0BOB"),), {})
 
 
 @dataclass

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bot import notes, text
+from bot import notes, outgoing, text
 from bot.blocks import Message
 from bot.run_card import Look, run_card
 from bot.status_card import status_card
@@ -70,15 +70,18 @@ DC1 = ClusterName("dc1")
 ALICE, BOB = Person("alice"), Person("bob")
 START_S = 1_790_000_000.0
 FOLDER = Path(__file__).parents[2] / "data" / "cards"
-MENTIONS = Mentions(("<!subteam^S0ONCALL>",), {ALICE: "<@U0ALICE>", BOB: "<@U0BOB>"})
+MENTIONS = Mentions(
+    (outgoing.group("S0ONCALL"),), {ALICE: outgoing.user("U0ALICE"), BOB: outgoing.user("U0BOB")}
+)
 
 
 def shown(message: Message) -> str:
     """The message as plain text, after Slack's rules were checked."""
-    assert blockkit.message_problems(list(message.blocks)) == []
-    version = Version(at=0.0, text=message.text, blocks=message.blocks)
+    sent = outgoing.finished({"text": message.text, "blocks": message.blocks})
+    assert blockkit.message_problems(sent["blocks"]) == []
+    version = Version(at=0.0, text=sent["text"], blocks=tuple(sent["blocks"]))
     body = plain_text(Shown(channel="C0OPS", ts="1.0", user="U0BOT", versions=[version]))
-    return f"push: {message.text}\n\n{body}\n"
+    return f"push: {sent['text']}\n\n{body}\n"
 
 
 def stopped(*names: str) -> tuple[FakeServer, ...]:
@@ -410,7 +413,7 @@ CARDS: dict[str, Callable[[], Message]] = {
         .approved("irreversible")
         .add(AssumptionsFailed, findings=("s1 ends at term 2, index 16",))
         .add(Ended, outcome=Outcome.VOID),
-        next_run="<https://slack.invalid/x|r8g4>",
+        next_run=outgoing.link("https://slack.invalid/x", "r8g4"),
     ),
     "ask-plan": lambda: ask_post(start_story().add(GateOpened, gate="plan").view, MENTIONS),
     "ask-second": lambda: ask_post(before_the_line().add(GateOpened, gate="irreversible").view, MENTIONS),
@@ -421,7 +424,7 @@ CARDS: dict[str, Callable[[], Message]] = {
     "end": lambda: end_post(recovered().view, MENTIONS),
     "thread": lambda: thread_lines(tuple(recovered().events), recovered().state) or notes.said("none"),
     "locked": lambda: notes.locked(
-        start_story().approved().view, "<https://slack.invalid/x|r7f3>", now_s=START_S + 60
+        start_story().approved().view, outgoing.link("https://slack.invalid/x", "r7f3"), now_s=START_S + 60
     ),
     "refused": lambda: notes.refused(
         Refused(
