@@ -11,13 +11,13 @@ from pathlib import Path
 
 import structlog
 
-from bench import clicks, durability, recovery, staged_bootstrap, status
+from bench import clicks, durability, ranking, recovery, staged_bootstrap, status
 from bench.page import Section, machine, put
 from lab.datacentre import Lab
 from lab.errors import LabError
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
-NAMES = ("recovery", "staged", "status", "durability", "clicks")
+NAMES = ("recovery", "staged", "status", "durability", "clicks", "ranking")
 
 
 async def measure(name: str, *, pairs: int) -> Section:
@@ -30,6 +30,8 @@ async def measure(name: str, *, pairs: int) -> Section:
             return await durability.measure(lab, pairs=pairs)
         if name == "clicks":
             return await clicks.measure(lab)
+        if name == "ranking":
+            return await ranking.measure(lab)
         if name == "staged":
             return await staged_bootstrap.measure(lab, pairs=pairs)
         return await status.measure(lab)

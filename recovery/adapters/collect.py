@@ -48,6 +48,7 @@ T = TypeVar("T")
 _SERVER_DEADLINE_S: Final = 30.0
 _HEAD_BYTES: Final = 512 * 1024
 """How much of a raft.db the first call brings along: a small file is read in one call instead of nine."""
+_WALK_KEPT_S: Final = 600.0
 _JOURNAL_LINES: Final = 300
 HEARTBEAT_TIMEOUT_S: Final = 1.0
 """Raft's HeartbeatTimeout: below 0.7 whoever was started or has stepped down waits at least this long before it leads.
@@ -78,6 +79,7 @@ class Probe:
         self._pulses: dict[tuple[ServerName, bool], SharedQuestion[AgentView]] = {}
         self._monotonic_s = monotonic_s
         self._log_ends: dict[ServerName, _LogEnd] = {}
+        self._walks: dict[PageRequest, _KeptWalk] = {}
         self._log_reads: dict[tuple[ServerName, bool], SharedQuestion[LogRead]] = {}
 
     def reach(self, clients: Iterable[ClientAgent]) -> None:
@@ -311,14 +313,42 @@ class Probe:
                     if not isinstance(request, WalkRequest)
                     and _end(request) <= len(head := heads.get(request.file, b""))
                 }
+                if not running:
+                    known |= self._walks_told(wanted, stamps or {})
                 missing = tuple(request for request in wanted if request not in known)
-                fetched = known | (
+                fetched: dict[PageRequest, bytes] = known | (
                     await self._fetch(missing, stamps or {}, running=running) if missing else {}
                 )
+                if not running:
+                    self._keep_walks(fetched, stamps or {})
                 wanted = steps.send(tuple(fetched[request] for request in wanted))
         except StopIteration as done:
             result: T = done.value
             return result
+
+    def _walks_told(
+        self, wanted: Iterable[PageRequest], stamps: Mapping[str, str]
+    ) -> dict[PageRequest, bytes]:
+        """Give the walks that were made some minutes ago, while the files are as they were: each takes seconds."""
+        return {
+            request: kept.told
+            for request in wanted
+            if (kept := self._walks.get(request)) is not None
+            and kept.stamp == stamps.get(wallog.of_key(request.file)[0])
+            and self._monotonic_s() < kept.at_s + _WALK_KEPT_S
+        }
+
+    def _keep_walks(self, fetched: Mapping[PageRequest, bytes], stamps: Mapping[str, str]) -> None:
+        now_s = self._monotonic_s()
+        self._walks = {
+            request: kept for request, kept in self._walks.items() if now_s < kept.at_s + _WALK_KEPT_S
+        }
+        for request, told in fetched.items():
+            if isinstance(request, WalkRequest):
+                stamp = stamps.get(wallog.of_key(request.file)[0], "")
+                kept = self._walks.get(request)
+                if kept is None or kept.stamp != stamp:
+                    self._walks[request] = _KeptWalk(now_s, stamp, told)
 
     async def _fetch(
         self, wanted: tuple[PageRequest, ...], stamps: Mapping[str, str], *, running: bool
@@ -372,6 +402,14 @@ def as_the_agent_says(host: HostView, view: AgentView) -> HostView:
         return host
     problem = f"the running agent says {'; '.join(differences)} (changed since it was started?)"
     return msgspec.structs.replace(host, data_dir="", config_problem=problem)
+
+
+class _KeptWalk(NamedTuple):
+    """What a walk through a segment told, when, and what the folder was then."""
+
+    at_s: float
+    stamp: str
+    told: bytes
 
 
 class _LogEnd(NamedTuple):

@@ -1549,7 +1549,8 @@ my ($entries, $last, $index, $rotten, $commits, $stop) = (0, 0, 0, 0, 0, 'end');
 my (@marks, @peers, $before, $final);
 my $whole = skip(32);
 while ($whole) {
-    last if have(8) < 8;
+    # Most frames are small and in the window already: no call for them.
+    if (length($window) - ($at - $start) < 32) { last if have(32) < 8 }
     my $here = $at - $start;
     my ($kind, $number) = unpack('CxxxV', substr($window, $here, 8));
     if (!$kind && substr($window, $here, 8) eq "\0\0\0\0\0\0\0\0") { $stop = 'zeros'; last }
@@ -1560,21 +1561,22 @@ while ($whole) {
         my $fits = !$checked || ($sum ^ 0xFFFFFFFF) == $number;
         $sum = 0xFFFFFFFF;
         ($before, $final) = ($final, [$at, $entries, $last, $fits]);
-        skip(8);
+        $at += 8;
         $summed = $at;
         next;
     }
     if ($kind == 2) { $index = $at + 8 }
     elsif ($kind == 1) {
         push @marks, [$entries, $at] if !@marks || $at - $marks[-1][1] >= 16384;
-        have(32);
-        push @peers, [$entries, $at] if substr($window, $at - $start + 8, 24) =~
+        push @peers, [$entries, $at] if substr($window, $here + 8, 24) =~
             /\A[\x80-\xff]{0,9}[\0-\x7f][\x80-\xff]{0,9}[\0-\x7f][\x02\x03\x05]/;
         $last = $at;
         $entries++;
     }
     else { $stop = 'garbage'; last }
-    $whole = skip(8 + (($number + 7) & ~7));
+    my $length = 8 + (($number + 7) & ~7);
+    if ($here + $length <= length($window)) { $at += $length }
+    else { $whole = skip($length) }
 }
 my ($loose, $torn) = ($entries - ($final ? $final->[1] : 0), 0);
 if ($final && !$final->[3]) {
@@ -2222,11 +2224,8 @@ FILES
         die 69 "the archive needs $needed KiB in $STATE, but only $free KiB are free; make room and try again"
     fi
     rm -f -- "$place/state.tar" "$place/state.tar.sha256" "$place/state.tar.stamp" "$place/state.tar.new"
-    # A segment of raft/wal is made 64 MiB long, whatever is in it; its zeros are found by reading, because the disk
-    # may have a place for them.
-    holes=seek
-    [ ! -d "$data_dir/raft/wal" ] || holes=raw
-    tar -C / -S --hole-detection="$holes" -cf "$place/state.tar.new" -- "$@" || {
+    # A raft.db or a segment of raft/wal can be far longer than what is in it; needed is what du counts, blocks.
+    tar -C / -S -cf "$place/state.tar.new" -- "$@" || {
         rm -f -- "$place/state.tar.new"
         die 65 "tar could not read or write everything; nothing was kept"
     }

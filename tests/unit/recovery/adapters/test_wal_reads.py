@@ -3,7 +3,7 @@
 import base64
 import shlex
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -35,6 +35,7 @@ class WalHost:
 
     name: str
     verbs: list[str] = field(default_factory=list)
+    wanted: list[str] = field(default_factory=list)
     told_bytes: int = 0
     main_pid: int = 0
     stamp: str = "stamp-1"
@@ -57,6 +58,7 @@ class WalHost:
         del host, command, timeout_s, patient
         _, _, verb, _, wanted, *_ = shlex.split(stdin.decode().splitlines()[0])
         self.verbs.append(verb)
+        self.wanted.append(wanted)
         if len(self.verbs) == 2:
             self.meanwhile(self)
         lines = [f"main_pid {self.main_pid}"]
@@ -80,10 +82,12 @@ class WalHost:
         return data[int(offset) : int(offset) + int(length)]
 
 
-def probe_of(host: WalHost) -> Probe:
+def probe_of(host: WalHost, now_s: Sequence[float] = (0.0,)) -> Probe:
     spec = ClusterSpec(ClusterName("dc1"), (ServerSpec(S1, "198.51.100.11"),))
     pool = cast("SshPool", host)
-    return Probe(spec, pool=pool, host=HostAccess(user="root"), agent=AgentAccess())
+    return Probe(
+        spec, pool=pool, host=HostAccess(user="root"), agent=AgentAccess(), monotonic_s=lambda: now_s[0]
+    )
 
 
 def view() -> HostView:
@@ -107,6 +111,25 @@ async def test_a_stopped_servers_log_costs_few_calls_and_some_kib() -> None:
     assert (stored.last, stored.term, len(stored.configuration)) == (LogPosition(4, 946), 4, 3)
     assert host.verbs == ["raft-read", "wal-read", "wal-read", "wal-read"]
     assert host.told_bytes < 140_000
+
+
+async def test_a_walk_is_made_once_while_nothing_changes() -> None:
+    """A run reads a stopped log many times; after ten minutes, or once a file is another one, it is walked anew."""
+    host, now_s = WalHost("1-one-segment-killed"), [0.0]
+    probe = probe_of(host, now_s)
+
+    def walks() -> int:
+        return sum("walk" in wanted for wanted in host.wanted)
+
+    for _ in range(3):
+        assert isinstance(await probe.stored(S1, view()), StoredLog)
+    assert walks() == 1
+    host.stamp = "stamp-2"
+    await probe.stored(S1, view())
+    assert walks() == 2
+    now_s[0] = 601.0
+    await probe.stored(S1, view())
+    assert walks() == 3
 
 
 async def test_an_unsound_log_is_said_with_its_reason_and_is_not_blank() -> None:
