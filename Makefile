@@ -8,7 +8,7 @@ HOST ?= s1
 SUDO ?= $(shell [ "$$(id -u)" -eq 0 ] || echo sudo)
 
 VENV := .venv/bin
-LAB_SETTINGS := LAB_CACHE LAB_MIRROR LAB_MIRROR_OLD LAB_CONSUL
+LAB_SETTINGS := LAB_CACHE LAB_MIRROR LAB_MIRROR_OLD LAB_CONSUL LAB_LOG_STORE
 # sudo drops the environment; the lab's own settings must pass. Root leaves no bytecode in a user's checkout.
 AS_ROOT := $(SUDO) env $(foreach name,$(LAB_SETTINGS),$(if $($(name)),$(name)="$($(name))")) PYTHONDONTWRITEBYTECODE=1
 
@@ -41,9 +41,9 @@ check: setup ## formatting, lint, types, and the architecture's import contracts
 test: lab-root ## all tests, those on real hosts with real Consul too (root)
 	@$(AS_ROOT) $(VENV)/pytest -m "not soak" -n 2 --dist loadscope
 
-# Old programs are on the vendor's releases page; without CONSUL this runs the lab's stand-in.
-test-consul: lab-root ## the tests about Consul below 0.7, against a real one; CONSUL=/path/to/consul (root)
-	@$(AS_ROOT) $(if $(CONSUL),LAB_CONSUL="$(abspath $(CONSUL))") $(VENV)/pytest -m "old_consul and not soak"
+# Other programs are on the vendor's releases page; without CONSUL this runs the lab's stand-in of 0.6.4.
+test-consul: lab-root ## the tests about Consul below 0.7, or about the WAL log store from 1.15 on; CONSUL=/path/to/consul (root)
+	@$(AS_ROOT) $(if $(CONSUL),LAB_CONSUL="$(abspath $(CONSUL))") $(VENV)/pytest -m "(old_consul or wal_consul) and not soak"
 
 planted: setup ## plant known bugs in a copy, one after the other, and see that the tests catch each
 	@$(VENV)/python -m tests.planted

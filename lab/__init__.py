@@ -1,6 +1,7 @@
 """The lab: real Debian hosts with Consul in namespaces, ways to break them, and a local Slack to talk to the bot.
 
-Consul is Debian's 1.8.7, or any other program whose path is given: `Lab.up(consul=PATH)`, else LAB_CONSUL.
+Consul is Debian's 1.8.7, or any other program whose path is given: `Lab.up(consul=PATH)`, else LAB_CONSUL. From 1.15
+on servers have a log store of choice: `Lab.up(log_store="wal")`, else LAB_LOG_STORE.
 
 Old Consul, below 0.7, has a stand-in (see `lab.oldconsul`), which is given like any other program:
 

@@ -17,6 +17,7 @@ from lab.errors import LabError
 from lab.namespaces import tcp_socket_in
 
 HTTP_PORT = 8500
+HAS_WAL = (1, 15, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class ClusterSettings:
     """What all agents of one lab cluster have in common.
 
     raft_multiplier None leaves Consul's own default (elections of 5 to 10 s instead of 1 to 2 s).
+    `log_store` is "wal" or "boltdb" for servers of Consul 1.15 and newer; "" is its default.
     `config` is merged over everything else, for what a test wants to differ.
     """
 
@@ -70,6 +72,7 @@ class ClusterSettings:
     sudoers: str
     tokens: AclTokens | None
     config: dict[str, Any]
+    log_store: str = ""
 
 
 def agent_config(
@@ -78,7 +81,7 @@ def agent_config(
     """Return the content of an agent's configuration file.
 
     Older agents refuse keys that they do not know, so each key is there from the version that brought it:
-    performance 0.7.0, autopilot 0.8.0, the acl block 1.4.0 (Consul's CHANGELOG).
+    performance 0.7.0, autopilot 0.8.0, the acl block 1.4.0, raft_logstore 1.15.0 (Consul's CHANGELOG).
     """
     version = settings.program.version
     config: dict[str, Any] = {
@@ -95,6 +98,11 @@ def agent_config(
         config["performance"] = {"raft_multiplier": settings.raft_multiplier}
     if server and version >= (0, 8, 0):
         config["autopilot"] = {"server_stabilization_time": f"{settings.server_stabilization_time_s}s"}
+    if server and settings.log_store:
+        if version < HAS_WAL:
+            raise LabError("The lab can choose a log store from Consul 1.15 on only.")
+        # The smallest segments: the hosts' disks are in memory.
+        config["raft_logstore"] = {"backend": settings.log_store, "wal": {"segment_size_mb": 1}}
     if settings.tokens is not None:
         if version < (1, 4, 0):
             raise LabError("The lab can switch ACLs on from Consul 1.4 on only.")

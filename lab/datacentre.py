@@ -290,15 +290,17 @@ class Lab:
         server_stabilization_time_s: float = 1.0,
         sudoers: str = SUDOERS_STREAMED,
         consul: Path | None = None,
+        log_store: str | None = None,
         config: Mapping[str, Any] | None = None,
         wait: bool = True,
     ) -> Cluster:
         """Boot hosts s1.. (198.51.100.11..) and c1.. (198.51.100.51..) with a Consul cluster on them.
 
         raft_multiplier None leaves Consul's default. bootstrap_expect defaults to the number of servers.
-        `consul` is another program for the hosts; else LAB_CONSUL's, else the packaged one. `config` is
-        merged over every agent's configuration. Returns once there is a leader and all servers are voters,
-        or, with `wait` False, once the hosts have booted.
+        `consul` is another program for the hosts; else LAB_CONSUL's, else the packaged one. `log_store` is that
+        of the servers, "wal" or "boltdb"; else LAB_LOG_STORE's, else Consul's default. `config` is merged over
+        every agent's configuration. Returns once there is a leader and all servers are voters, or, with `wait`
+        False, once the hosts have booted.
         """
         if self._state.hosts:
             raise LabError("The lab has hosts already. Take them away with clear() first.")
@@ -312,6 +314,7 @@ class Lab:
             sudoers=sudoers,
             tokens=tokens,
             config=dict(config or {}),
+            log_store=os.environ.get("LAB_LOG_STORE", "") if log_store is None else log_store,
         )
         self._state = replace(self._state, settings=settings)
         new = [

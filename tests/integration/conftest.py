@@ -6,11 +6,12 @@ A test that asks for `lab` gets the mark of the same name, and the lab of the se
 
 import os
 from collections.abc import AsyncIterator, Generator, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from lab.agent import consul_program
+from lab.agent import HAS_WAL, consul_program
 from lab.datacentre import Lab
 from lab.errors import LabError
 from lab.oldconsul.build import program as stand_in
@@ -19,13 +20,41 @@ from lab.sampler import LeaderSampler
 from tests.integration.watching import journal, watched
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test that stands on the lab, and those about old Consul."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark every test that stands on the lab, and those about one kind of Consul; leave out what no program is for.
+
+    The tests about the WAL log store need a Consul that the lab cannot get by itself. With one, those about old
+    Consul are left out.
+    """
+    other_kind: list[pytest.Item] = []
     for item in items:
-        if isinstance(item, pytest.Function) and "session_lab" in item.fixturenames:
+        if not isinstance(item, pytest.Function):
+            continue
+        if "session_lab" in item.fixturenames:
             item.add_marker(pytest.mark.lab)
-        if isinstance(item, pytest.Function) and "old_consul" in item.fixturenames:
+        if "old_consul" in item.fixturenames:
             item.add_marker(pytest.mark.old_consul)
+            if _given_has_wal():
+                other_kind.append(item)
+        if "wal_consul" in item.fixturenames:
+            item.add_marker(pytest.mark.wal_consul)
+            if not _given_has_wal():
+                other_kind.append(item)
+    if other_kind:
+        config.hook.pytest_deselected(items=other_kind)
+        items[:] = [item for item in items if item not in other_kind]
+
+
+@cache
+def _given_has_wal() -> bool:
+    given = os.environ.get("LAB_CONSUL")
+    return given is not None and consul_program(ensure_root(), Path(given)).version >= HAS_WAL
+
+
+@pytest.fixture(scope="session")
+def wal_consul() -> Path:
+    """A Consul that has the WAL log store: the program that LAB_CONSUL names."""
+    return Path(os.environ["LAB_CONSUL"])
 
 
 @pytest.hookimpl(wrapper=True)
