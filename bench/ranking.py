@@ -68,22 +68,29 @@ async def _row(lab: Lab, host: Host, what: str) -> tuple[str, ...]:
     )
     name = ServerName(host.name)
     spec = ClusterSpec(ClusterName("bench"), (ServerSpec(name, host.address),))
-    probe = Probe(spec, pool=pool, host=HostAccess(user=lab.ssh_user), agent=AgentAccess())
-    took_s: list[float] = []
+    first_s: list[float] = []
+    again_s: list[float] = []
     told: StoredLog | str = ""
+    calls = moved_bytes = 0
     try:
         for _ in range(TIMES):
+            probe = Probe(spec, pool=pool, host=HostAccess(user=lab.ssh_user), agent=AgentAccess())
             view = await probe.hosts[name].look()
-            pool.calls = pool.moved_bytes = 0
-            began_s = time.monotonic()
-            told = await probe.stored(name, view)
-            took_s.append(time.monotonic() - began_s)
+            for times_s in (first_s, again_s):
+                pool.calls = pool.moved_bytes = 0
+                began_s = time.monotonic()
+                told = await probe.stored(name, view)
+                times_s.append(time.monotonic() - began_s)
+                if times_s is first_s:
+                    calls, moved_bytes = pool.calls, pool.moved_bytes
     finally:
         await pool.aclose()
     if isinstance(told, str):
         raise LabError(f"{what}: {told}")
-    print(f"ranking: {what}: {told.last}; {' '.join(f'{each:.2f}' for each in took_s)}", flush=True)
-    return (what, *spread(took_s), str(pool.calls), str(pool.moved_bytes // 1024))
+    print(
+        f"ranking: {what}: {told.last}; {' '.join(f'{each:.2f}' for each in first_s + again_s)}", flush=True
+    )
+    return (what, *spread(first_s), spread(again_s)[0], str(calls), str(moved_bytes // 1024))
 
 
 async def _full_segment(host: Host, data_bytes: int) -> int:

@@ -49,7 +49,7 @@ async def servers(lab: Lab) -> AsyncIterator[Lab]:
     yield lab
     for host in lab.servers:
         await host.run(
-            f"systemctl stop holder 2>/dev/null; rm -rf /root/new; [ ! -d /root/raft ] || rm -rf {RAFT};"
+            f"systemctl stop holder 2>/dev/null; rm -rf /root/new /root/kept; [ ! -d /root/raft ] || rm -rf {RAFT};"
             f" [ ! -d /root/raft ] || mv /root/raft {RAFT}; [ ! -e /root/perl ] || mv /root/perl /usr/bin/perl",
             check=False,
         )
@@ -98,7 +98,7 @@ async def test_an_archive_is_as_small_as_the_blocks_and_gives_all_back(
     assert archive.state == "good"
     assert archive.size < 300_000
     await host.run(
-        f"mkdir /root/new && tar -xf {archive.path} -C /root/new && diff -r /root/new{RAFT} {RAFT}"
+        f"mkdir /root/kept && tar -xf {archive.path} -C /root/kept && diff -r /root/kept{RAFT} {RAFT}"
     )
 
     await probe.hosts[S3].act("wipe-raft", key("wipe"), timeout_s=60)
