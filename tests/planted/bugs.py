@@ -90,6 +90,30 @@ BUGS = (
         tests=("tests/unit/recovery/test_engine.py", "tests/scenarios/slack/test_clicks_and_faults.py"),
     ),
     PlantedBug(
+        name="click-of-an-earlier-attempt",
+        says="Whoever answers a step's first failure answers its second one as well, unseen.",
+        edits=(
+            Edit(
+                "recovery/service.py",
+                "            if question and question != state.question:\n",
+                "            if question and question.split('@')[0] != state.question.split('@')[0]:\n",
+            ),
+        ),
+        tests=("tests/unit/recovery/test_engine.py", "tests/scenarios/slack/test_clicks_and_faults.py"),
+    ),
+    PlantedBug(
+        name="login-uid-of-anybody",
+        says="A process that writes bob's uid to its own login uid is bob.",
+        edits=(
+            Edit(
+                "bot/terminal_user.py",
+                "            if seen.slice_uid != seen.login_uid:\n",
+                "            if False:\n",
+            ),
+        ),
+        tests=("tests/unit/bot/test_terminal_user.py",),
+    ),
+    PlantedBug(
         name="settings-of-anybody",
         says="Settings count whoever wrote them: a file of one's own makes an approver of whoever names it.",
         edits=(
