@@ -92,7 +92,8 @@ class _Way:
         links = 0
         while pending:
             part = pending.pop()
-            if part == "/":
+            # Two slashes at the beginning stay two in a Path, and mean the same here.
+            if part.startswith("/"):
                 self._back_to(0)
                 self._enter(os.open("/", _LOOK), Path("/"))
             elif part == "..":

@@ -149,6 +149,17 @@ def test_two_dots_go_back_the_way_that_was_come(settings: Path) -> None:
         read_ours(settings.parent / "link" / ".." / "settings.yaml", uid=BOT)
 
 
+def test_two_slashes_at_the_beginning_are_one(settings: Path) -> None:
+    """Also in what a link leads to; and the way is judged all the same."""
+    link = settings.parent / "link"
+    link.symlink_to(f"/{settings}")
+    assert read_ours(Path(f"/{settings}"), uid=BOT) == GOOD
+    assert read_ours(link, uid=BOT) == GOOD
+    settings.chmod(0o606)
+    with pytest.raises(NotOurs, match="chmod go-w"):
+        read_ours(Path(f"/{settings}"), uid=BOT)
+
+
 def test_a_circle_of_links_ends(settings: Path) -> None:
     """As the kernel ends it."""
     (settings.parent / "a").symlink_to("b")
