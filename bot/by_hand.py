@@ -45,10 +45,15 @@ _EXPECT = "zz-consul-recovery-expect.conf"
 def remaining(state: RunState, *, unit: str) -> tuple[str, ...]:
     """What the run would still have done: a comment with the step, then its commands.
 
-    Nothing where going on would be wrong: the plan does not fit any more, or there were two leaders.
+    Nothing where going on would be wrong: the plan does not fit any more, there were two leaders, what was
+    stopped runs again, or something was seen that makes its start no longer harmless.
     """
     steps = not_done(state)
-    if not steps or state.void or state.two_leaders:
+    started_again = any(
+        isinstance(step.action, StopAgent) and at.status is StepStatus.UNDONE
+        for step, at in zip(state.plan.steps, state.steps, strict=True)
+    )
+    if not steps or state.void or state.two_leaders or state.left_down or started_again:
         return ()
     return (
         "# as root on the named server; DATA is the agent's data_dir, CONFIG_DIR its configuration directory",
@@ -103,7 +108,9 @@ _LEFT: dict[type[Action], str] = {
     RemoveOverride: "no override of bootstrap_expect",
     JoinGossip: "joined",
 }
-_UNPROVEN = dict.fromkeys((StepStatus.TODO, StepStatus.BLOCKED, StepStatus.NOT_NEEDED), "TRIED, NOT PROVEN")
+_UNPROVEN = dict.fromkeys(
+    (StepStatus.TODO, StepStatus.BLOCKED, StepStatus.NOT_NEEDED), "TRIED, NOT PROVEN"
+) | {StepStatus.UNDOING: "IN DOUBT"}
 """What a retry stands at that came to nothing; the first try may have done it."""
 _STAYS = frozenset({_LEFT[ArchiveState], _LEFT[SaveSnapshot], _LEFT[OverrideExpect], _LEFT[RemoveOverride]})
 
@@ -112,7 +119,8 @@ def undoing(state: RunState, *, unit: str) -> tuple[str, ...]:
     """How to take back by hand what was done and can be taken back, last first."""
     behind = left_behind(state)
     # Once a server may have started with the new peer set, starting the others with the old one makes two clusters.
-    if any(isinstance(step.rollback, CannotUndo) for step in behind):
+    # And what was harmless to start when the run expired was started: the rest is for a new plan.
+    if state.expired or any(isinstance(step.rollback, CannotUndo) for step in behind):
         return ()
     lines: list[str] = []
     for step in reversed(behind):

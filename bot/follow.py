@@ -12,14 +12,15 @@ from rich.live import Live
 from rich.text import Text
 
 from bot import text
+from bot.answers import reminder
 from bot.notifier import SlackNotifier
 from bot.outgoing import printable
 from bot.talk import Talk, client_for
 from bot.thread import question
 from bot.wiring import Core, mentions_of
-from bot.wording import Phase, phase
+from bot.wording import Phase, phase, utc_time
 from recovery.errors import JournalUnreadable, LeaseLost, RecoveryError
-from recovery.journal import Event, Outcome, RunState
+from recovery.journal import Event, Outcome, Reminded, RunState
 from recovery.model import ClusterName, RunId
 from recovery.ports import Notifier
 from recovery.runs import RunView
@@ -134,7 +135,9 @@ class Follower:
             return await self._lines(view, until_asked=until_asked)
         with Live(self._picture(view), console=self._console, transient=True, auto_refresh=False) as live:
             while not _waits(view, until_asked=until_asked):
-                view = await self._next(view)
+                before, view = view, await self._next(view)
+                for event in view.state.reminded[len(before.state.reminded) :]:
+                    self._console.print(self._reminder(view, event), soft_wrap=True)
                 live.update(self._picture(view), refresh=True)
         return view
 
@@ -152,6 +155,9 @@ class Follower:
             if _waits(view, until_asked=until_asked):
                 return view
             view = await self._next(view)
+
+    def _reminder(self, view: RunView, event: Reminded) -> str:
+        return text.clean(f"{utc_time(event.at_s)} {reminder(view.run, view.cluster, view.state, event)}")
 
     async def _next(self, view: RunView) -> RunView:
         try:

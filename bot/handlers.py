@@ -19,6 +19,7 @@ import msgspec
 import structlog
 
 from bot import commands, notes
+from bot.answers import later_answers
 from bot.authz import Deed, Rules
 from bot.buttons import (
     ABORT,
@@ -448,12 +449,18 @@ class Handlers:
         person = await self._reception.may(asked, Deed.APPROVE)
         if person is None:
             return
-        alone = breaks_glass(await self._service.find(press.run), press, person)
-        await self._open_approval(asked, press, alone=alone)
+        view = await self._service.find(press.run)
+        await self._open_approval(asked, press, view, alone=breaks_glass(view, press, person))
 
-    async def _open_approval(self, asked: Asked, press: Press, *, alone: bool) -> None:
+    async def _open_approval(self, asked: Asked, press: Press, view: RunView, *, alone: bool) -> None:
         private = Private(press, asked.channel, asked.response_url, alone=alone)
-        form = notes.typed_modal(press, private=msgspec.json.encode(private).decode(), alone=alone)
+        gate = view.state.gate(press.what)
+        form = notes.typed_modal(
+            press,
+            private=msgspec.json.encode(private).decode(),
+            alone=alone,
+            later=later_answers(view.state, gate) if gate is not None else "",
+        )
         await self._reception.open_form(asked, asked.trigger_id, form, "Nothing was approved; click again.")
 
     async def _approve(
@@ -467,7 +474,7 @@ class Handlers:
         if not await self._reception.surely_another(asked, person, view):
             return
         if not reason and asked.trigger_id and breaks_glass(view, press, person):
-            await self._open_approval(asked, press, alone=True)
+            await self._open_approval(asked, press, view, alone=True)
             return
         result = await self._service.approve(
             view.cluster,

@@ -142,9 +142,12 @@ def broken(error_id: str) -> Message:
     )
 
 
-def typed_modal(press: Press, *, private: str, alone: bool = False) -> Block:
-    """The modal in which the names of servers that cannot be fenced are typed, or why somebody approves alone."""
-    blocks: list[Block] = []
+def typed_modal(press: Press, *, private: str, alone: bool = False, later: str = "") -> Block:
+    """The modal in which the names of servers that cannot be fenced are typed, or why somebody approves alone.
+
+    ``later`` says which answers will be needed after this one.
+    """
+    blocks: list[Block] = [section(f"⏳ {esc(later)}")] if later else []
     if press.typed:
         blocks.append(
             section(

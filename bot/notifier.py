@@ -32,6 +32,9 @@ from bot.thread import (
     glass_post,
     note_post,
     question,
+    remind_alone,
+    remind_post,
+    reminded_directly,
     thread_lines,
 )
 from bot.wording import Phase, phase
@@ -78,6 +81,8 @@ class Card(msgspec.Struct, frozen=True):
     """What was told that the journal cannot say."""
     glass: tuple[str, ...] = ()
     """The gates that somebody opened alone, and everybody was told."""
+    reminded: int = 0
+    """How many reminders were told."""
 
 
 class _Track:
@@ -141,6 +146,8 @@ class SlackNotifier:
         track = self._track(RunView(cluster, run, state, tuple(events)))
         if known and _not_older(state, track.view.state):
             if question(state) != question(track.view.state) or state.outcome is not None:
+                track.urgent.set()
+            if len(state.reminded) > len(track.view.state.reminded):
                 track.urgent.set()
             if state.length < track.view.state.length:
                 track.told_at_most = state.length - len(events)
@@ -278,6 +285,7 @@ class SlackNotifier:
         card = await self._tell_thread(track, view, card)
         card = await self._tell_glass(track, view, card)
         card = await self._ask(track, view, card)
+        card = await self._remind(track, view, card)
         if track.note and card.note != track.note:
             await self._claim(track, "note")
             noted = msgspec.structs.replace(card, note=track.note)
@@ -406,6 +414,28 @@ class SlackNotifier:
                     await self._keep(track, card)
                     raise
         return card
+
+    async def _remind(self, track: _Track, view: RunView, card: Card) -> Card:
+        """Call people once more, in the channel and each one alone; only the newest reminder, only while it is true."""
+        known = len(view.state.reminded)
+        if card.reminded >= known:
+            return card
+        told = msgspec.structs.replace(card, reminded=known)
+        gate = view.state.waiting_gate
+        if track.over or gate is None or gate.id != view.state.reminded[-1].gate:
+            return await self._keep(track, told)
+        await self._claim(track, f"remind:{known}")
+        event = view.state.reminded[-1]
+        link = await self.link(view.cluster, view.run)
+        message = remind_post(view, event, self._mentions, link)
+        try:
+            return await self._post_once(track, card, told, message, broadcast=True, run=view.run)
+        finally:
+            # Where the channel was told, or may have been; who cannot be written to alone holds up nobody.
+            if track.card is not None and track.card.reminded == known:
+                for user in reminded_directly(view, gate, self._mentions):
+                    with contextlib.suppress(SlackProblem):
+                        await self._talk.post(user, remind_alone(view, event, link))
 
     async def _ask(self, track: _Track, view: RunView, card: Card) -> Card:
         key = "" if track.over else question(view.state)

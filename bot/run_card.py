@@ -12,9 +12,24 @@ from typing import assert_never
 import msgspec
 
 from bot import by_hand
-from bot.blocks import Block, Message, code_block, code_blocks, context, date, esc, finalize, section
+from bot.answers import ended_lines, later_answers, outcome_in_short, unanswered, way_on
+from bot.blocks import (
+    Block,
+    Message,
+    actions,
+    button,
+    code_block,
+    code_blocks,
+    context,
+    date,
+    esc,
+    finalize,
+    section,
+)
+from bot.buttons import AGAIN
 from bot.run_parts import (
     ask_buttons,
+    block_id,
     decision_blocks,
     decision_buttons,
     gate_blocks,
@@ -37,10 +52,12 @@ from bot.wording import (
 from recovery.journal import (
     FINISHED,
     Gate,
+    Outcome,
     RunState,
     StepNotNeeded,
     StepVerified,
     Unlocked,
+    down,
     left_behind,
     not_done,
 )
@@ -53,6 +70,7 @@ MARK: dict[Phase, str] = {
     Phase.RUNNING: "⚙️",
     Phase.DECISION: "❌",
     Phase.UNWINDING: "🛑",
+    Phase.PUTTING_BACK: "⌛",
     Phase.RECOVERED: "✅",
     Phase.ABORTED: "🛑",
     Phase.EXPIRED: "⌛",
@@ -90,7 +108,7 @@ def run_card(view: RunView, look: Look) -> Message:
             blocks += gate_blocks(view, gate)
             blocks.append(section(step_lines(state, now_s=look.now_s)))
             blocks += _asking(view, gate)
-        case Phase.RUNNING | Phase.UNWINDING:
+        case Phase.RUNNING | Phase.UNWINDING | Phase.PUTTING_BACK:
             blocks.append(section(step_lines(state, now_s=look.now_s)))
             blocks.append(context(_running(view, look)))
             if where is Phase.RUNNING:
@@ -146,11 +164,11 @@ def title_of(view: RunView) -> str:
         case Phase.RECOVERED:
             return f"{said}done in {duration(state.ended_s - _approved_s(state))}"
         case Phase.ABORTED:
-            return f"{said}aborted by {state.aborted_by}"
+            return f"{said}aborted by {state.aborted_by}{outcome_in_short(state)}"
         case Phase.UNLOCKED if state.unlocked is not None:
             return f"{said}unlocked by {state.unlocked.by}, ended as it stood"
         case Phase.EXPIRED:
-            return f"{said}expired, nobody approved in time"
+            return f"{said}expired, nobody approved in time{outcome_in_short(state)}"
         case Phase.VOID:
             return f"{said}void, what was approved no longer fits"
         case _:
@@ -172,7 +190,13 @@ def _by(state: RunState) -> str:
 def _asking(view: RunView, gate: Gate | None) -> list[Block]:
     if gate is None:
         return []
-    return [context(needs_line(view.state, gate)), ask_buttons(view, gate)]
+    return [*needs(view.state, gate), ask_buttons(view, gate)]
+
+
+def needs(state: RunState, gate: Gate) -> list[Block]:
+    """Who must approve and until when; what is asked later, and what comes of no answer."""
+    told = [line for line in (later_answers(state, gate), unanswered(state)) if line]
+    return [*(section(f"⏳ {esc(line)}") for line in told), context(needs_line(state, gate))]
 
 
 def needs_line(state: RunState, gate: Gate) -> str:
@@ -240,6 +264,11 @@ def _archives(view: RunView) -> tuple[str, ...]:
 def _given_up(view: RunView, look: Look, where: Phase) -> list[Block]:
     state = view.state
     blocks: list[Block] = []
+    if told := ended_lines(state):
+        mark = "🚨 " if down(state) else ""
+        blocks.append(section(f"{mark}*{esc(told[0])}*" + "".join(f"\n• {esc(line)}" for line in told[1:])))
+    if where is not Phase.VOID and look.next_run:
+        blocks.append(section(_new_plan(view, look)))
     if where is Phase.VOID:
         blocks.append(
             section(
@@ -258,7 +287,7 @@ def _given_up(view: RunView, look: Look, where: Phase) -> list[Block]:
     if not behind:
         blocks.append(section("*Nothing was changed* on any server, and nothing is left behind."))
         blocks.append(context(_ended(state)))
-        return blocks
+        return [*blocks, *again_buttons(view, look)]
     blocks.append(section(step_lines(state, now_s=look.now_s)))
     blocks.append(
         section(
@@ -278,7 +307,21 @@ def _given_up(view: RunView, look: Look, where: Phase) -> list[Block]:
         blocks.append(section("*Back to where it was*, by hand, in this order:"))
         blocks += [section(part) for part in code_blocks(undo)]
     blocks.append(context(_ended(state)))
-    return blocks
+    return [*blocks, *again_buttons(view, look)]
+
+
+def again_buttons(view: RunView, look: Look | None = None) -> list[Block]:
+    """What goes on from a run that came to nothing; nothing where a new plan is there, or is made by itself."""
+    state = view.state
+    wanted = state.outcome is Outcome.EXPIRED or bool(down(state))
+    if (look is not None and look.next_run) or phase(state) is Phase.VOID or not wanted:
+        return []
+    return [
+        section(
+            f"*To go on:* a new plan, on what is there now: {way_on(esc(view.cluster), state)}, or the button."
+        ),
+        actions(block_id(view), button("Plan again…", action=AGAIN, value=view.run, style="primary")),
+    ]
 
 
 def unlocked_line(unlocked: Unlocked) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bot import by_hand
+from bot.answers import later_answers_in_short
 from bot.blocks import Block, actions, button, code_block, confirm, esc, section
 from bot.buttons import ABORT, APPROVE, APPROVE_TYPED, RETRY, value_of
 from bot.rows import Row, rows
@@ -143,9 +144,10 @@ def ask_buttons(view: RunView, gate: Gate) -> Block:
     value = value_of(view.run, gate.id, state.digest, gate.typed)
     risky = gate.worst_risk is Risk.IRREVERSIBLE
     behind = len(state.plan.steps) - state.index_of(gate.before)
+    scope = f"{view.cluster}: {count(behind, 'step')}, worst risk {gate.worst_risk}. {touched(state.plan)}."
     ask = confirm(
         title=f"Approve recovery {view.run}?",
-        text=f"{view.cluster}: {count(behind, 'step')}, worst risk {gate.worst_risk}. {touched(state.plan)}.",
+        text=f"{later_answers_in_short(state, gate)} {scope}".lstrip(),
         yes="Approve",
     )
     approve = button(

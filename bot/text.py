@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 
 from bot import by_hand
+from bot.answers import ended_lines, later_answers, unanswered, way_on
 from bot.commands import NAME
 from bot.notes import nothing_known
 from bot.outgoing import printable, unmarked
@@ -43,7 +44,7 @@ from bot.wording import (
 )
 from recovery.diagnosis import Healthy
 from recovery.forgotten import told
-from recovery.journal import Event, Gate, RunState, StepStatus, left_behind
+from recovery.journal import Event, Gate, Outcome, RunState, StepStatus, down, left_behind
 from recovery.plan import Plan, PlanReport, Refusal, Risk
 from recovery.ports import LeaseHeld
 from recovery.runs import RunView, UnreadableRun
@@ -203,6 +204,7 @@ def asked(view: RunView, gate: Gate) -> list[str]:
         lines.append(f"The next step is {RISK_WORD[step.risk]}: {step.title}")
         lines += [f"  ! {warning}" for warning in state.plan.warnings if step.risk is Risk.IRREVERSIBLE]
     until_s = opened.at_s + gate.expires_after_s
+    lines += [f"! {line}" for line in (later_answers(state, gate), unanswered(state)) if line]
     lines += [
         f"{approvals_needed(state, gate)}; expires {utc_time(until_s)}",
         f"  to approve: consul-recovery approve {view.run}",
@@ -274,11 +276,12 @@ def recovered(view: RunView) -> list[str]:
 def given_up(view: RunView, *, unit: str) -> list[str]:
     """What a run that was given up leaves behind, and how to go on by hand."""
     state = view.state
-    lines = [f"Changed since it was planned: {line}" for line in state.void]
+    lines = [*(f"! {line}" for line in ended_lines(state))]
+    lines += [f"Changed since it was planned: {line}" for line in state.void]
     if state.unlocked is not None:
         lines.append(unlocked_line(state.unlocked))
     if not left_behind(state):
-        return [*lines, "Nothing was changed on any server, and nothing is left behind."]
+        return [*lines, "Nothing was changed on any server, and nothing is left behind.", *_go_on(view)]
     lines += ["Left behind:", *(f"  - {line}" for line in by_hand.left_lines(state))]
     rest = by_hand.remaining(state, unit=unit)
     if rest:
@@ -286,7 +289,14 @@ def given_up(view: RunView, *, unit: str) -> list[str]:
     undo = by_hand.undoing(state, unit=unit)
     if undo:
         lines += ["Back to where it was, by hand, in this order:", *(f"  {line}" for line in undo)]
-    return lines
+    return [*lines, *_go_on(view)]
+
+
+def _go_on(view: RunView) -> list[str]:
+    """How to go on from a run that came to nothing; after a void one the new plan comes by itself."""
+    if view.state.void or not (view.state.outcome is Outcome.EXPIRED or down(view.state)):
+        return []
+    return [f"To go on, a new plan: {plain(way_on(view.cluster, view.state))}"]
 
 
 def events(known: Iterable[Event], state: RunState) -> str:

@@ -12,11 +12,12 @@ from typing import assert_never
 import msgspec
 
 from bot import outgoing
+from bot.answers import ended_lines, reminder, unanswered
 from bot.blocks import Block, Message, clamp, context, esc, finalize, section
 from bot.commands import NAME
-from bot.run_card import lost_title, needs_line, title_of
+from bot.run_card import again_buttons, lost_title, needs, title_of
 from bot.run_parts import ask_buttons, decision_blocks, decision_buttons, gate_blocks
-from bot.wording import Phase, count, names, phase, utc_time
+from bot.wording import Phase, count, duration, names, phase, utc_time
 from recovery.journal import (
     AbortChosen,
     Approved,
@@ -26,11 +27,16 @@ from recovery.journal import (
     CatalogueNoted,
     Ended,
     Event,
+    Gate,
+    GateExpired,
     GateOpened,
     HandedOver,
     LeadersSeen,
     LeaseTaken,
+    LeftDown,
+    Outcome,
     Proposed,
+    Reminded,
     RetryChosen,
     RunState,
     StepBlocked,
@@ -43,6 +49,7 @@ from recovery.journal import (
     UndoStarted,
     UndoVerified,
     Unlocked,
+    down,
 )
 from recovery.model import Person
 from recovery.runs import RunView
@@ -57,6 +64,8 @@ class Mentions(msgspec.Struct, frozen=True):
     """Mentions of users and of user groups (bot.outgoing)."""
     of: Mapping[Person, str] = {}
     """mrkdwn of one person."""
+    direct: Mapping[Person, str] = {}
+    """The account of each approver who is named, for a word to that person alone."""
 
     def person(self, person: Person) -> str:
         """Mention one person, or name them where no account is known."""
@@ -87,6 +96,12 @@ def event_line(event: Event, state: RunState) -> str:
             known = state.gate(gate)
             people = f", {count(known.people, 'approval')} needed" if known is not None else ""
             return f"asked for approval of “{gate}”{people}"
+        case Reminded(gate=gate, left_s=left_s):
+            return f"REMINDER: nobody has answered “{gate}” yet, {duration(left_s)} left"
+        case GateExpired(gate=gate):
+            return f"nobody answered “{gate}” in time: what was only stopped is started again, where that is harmless"
+        case LeftDown(step=step, why=why):
+            return f"{_numbered(state, step)} is NOT taken back, the server stays down: {why}"
         case Approved(by=by, gate=gate, typed=typed, reason=reason):
             said = f"{by} approved “{gate}”" + (f", typed {names(typed)}" if typed else "")
             return (
@@ -208,11 +223,11 @@ def ask_post(view: RunView, mentions: Mentions) -> Message:
     gate = state.waiting_gate
     match phase(state):
         case Phase.ASKING if gate is not None:
-            blocks.append(context(needs_line(state, gate)))
+            blocks += needs(state, gate)
             blocks.append(section("The plan and its buttons are on the card at the top of this thread."))
         case Phase.ASKING_AGAIN if gate is not None:
             blocks += gate_blocks(view, gate)
-            blocks.append(context(needs_line(state, gate)))
+            blocks += needs(state, gate)
             blocks.append(ask_buttons(view, gate))
         case _:
             blocks += decision_blocks(view)
@@ -229,6 +244,8 @@ def answered_post(view: RunView, key: str) -> Message:
         said = f"approved by {names(state.approvers(gate.id))}{alone}"
     elif state.aborted_by is not None:
         said = f"aborted by {state.aborted_by}"
+    elif state.expired:
+        said = "nobody answered in time"
     elif state.outcome is not None:
         said = f"the run has ended ({state.outcome})"
     else:
@@ -256,12 +273,59 @@ def glass_post(view: RunView, approval: Approved, mentions: Mentions) -> Message
 
 
 def end_post(view: RunView, mentions: Mentions) -> Message:
-    """The end, told to everybody who had a part in it."""
+    """The end, told to everybody who had a part in it; where servers are down, to all who may act on it."""
     state = view.state
     people = dict.fromkeys((state.requested_by, *(approval.by for approval in state.approvals)))
     title = title_of(view)
-    called = " ".join(mentions.person(person) for person in people)
-    return finalize(title, [section(f"*{esc(title)}* {called}\nThe card above has the details.")])
+    still_down = state.outcome is not Outcome.RECOVERED and bool(down(state))
+    called = " ".join(
+        dict.fromkeys(
+            (*(mentions.approvers if still_down else ()), *(mentions.person(person) for person in people))
+        )
+    )
+    blocks: list[Block] = [section(f"*{esc(title)}* {called}")]
+    if state.outcome is Outcome.RECOVERED:
+        blocks.append(section("The card above has the details."))
+    else:
+        told = ended_lines(state) or ("Nothing was changed on any server.",)
+        blocks.append(section("\n".join(f"• {esc(line)}" for line in told)))
+        blocks += again_buttons(view)
+    return finalize(title, blocks)
+
+
+def remind_post(view: RunView, event: Reminded, mentions: Mentions, link: str) -> Message:
+    """Calls people to an answer that is still waited for, while servers are down."""
+    title = reminder(view.run, view.cluster, view.state, event)
+    return finalize(
+        title,
+        [
+            section(f"*{esc(title)}* {_called(view, mentions)}\n{esc(unanswered(view.state))}"),
+            section(f"The question and its buttons are in the thread of {link}."),
+        ],
+    )
+
+
+def reminded_directly(view: RunView, gate: Gate, mentions: Mentions) -> tuple[str, ...]:
+    """The accounts of those whose answer would still count."""
+    given = view.state.approvers(gate.id)
+    own = gate.requester_counts or gate.break_glass
+    return tuple(
+        user
+        for person, user in mentions.direct.items()
+        if person not in given and (own or person != view.state.requested_by)
+    )
+
+
+def remind_alone(view: RunView, event: Reminded, link: str) -> Message:
+    """The same to one person alone."""
+    title = reminder(view.run, view.cluster, view.state, event)
+    return finalize(
+        title,
+        [
+            section(f"*{esc(title)}*\n{esc(unanswered(view.state))}"),
+            section(f"You may answer it: its buttons are in the thread of {link}."),
+        ],
+    )
 
 
 def _called(view: RunView, mentions: Mentions) -> str:

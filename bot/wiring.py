@@ -289,7 +289,9 @@ def mentions_of(settings: Settings) -> Mentions:
     of = {person.name: outgoing.user(person.slack_ids[0]) for person in settings.people if person.slack_ids}
     named = tuple(of[person] for person in settings.approvals.approvers if person in of)
     groups = tuple(outgoing.group(group) for group in settings.approvals.approver_groups)
-    return Mentions((*groups, *named), of)
+    direct = {person.name: person.slack_ids[0] for person in settings.people if person.slack_ids}
+    approvers = settings.approvals.approvers
+    return Mentions((*groups, *named), of, {name: direct[name] for name in approvers if name in direct})
 
 
 def _password_in(url: Secret) -> Secret | None:

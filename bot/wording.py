@@ -151,6 +151,7 @@ class Phase(StrEnum):
     RUNNING = "running"
     DECISION = "stopped, your decision is needed"
     UNWINDING = "being aborted"
+    PUTTING_BACK = "expired, what was only stopped is started again"
     RECOVERED = "done"
     ABORTED = "aborted"
     EXPIRED = "expired"
@@ -179,6 +180,8 @@ def phase(state: RunState) -> Phase:
         return Phase.DECISION if stuck else Phase.UNWINDING
     if state.two_leaders or state.forgotten or state.doubts or waiting is not None:
         return Phase.DECISION
+    if state.expired:
+        return Phase.PUTTING_BACK
     gate = state.waiting_gate
     if gate is None:
         return Phase.RUNNING

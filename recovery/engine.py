@@ -40,13 +40,19 @@ from recovery.journal import (
     Ended,
     Event,
     Execute,
+    Expire,
     Finish,
+    GateExpired,
     GateOpened,
     HandedOver,
     LeadersSeen,
     LeaseTaken,
+    LeftDown,
     OpenGate,
     Over,
+    PutBack,
+    Remind,
+    Reminded,
     Resolve,
     RollBack,
     RunState,
@@ -55,6 +61,7 @@ from recovery.journal import (
     StepInDoubt,
     StepNotNeeded,
     StepStarted,
+    StepStatus,
     StepVerified,
     UndoFailed,
     UndoStarted,
@@ -64,7 +71,7 @@ from recovery.journal import (
     next_step,
 )
 from recovery.model import ClusterName, Fact, Fails, Holds, RunId, ServerName, Unknown
-from recovery.plan import Action, Check, LogIs, OneHistory, Risk, Silent, Step, StepId, Undo
+from recovery.plan import Action, AgentStopped, Check, LogIs, OneHistory, Risk, Silent, Step, StepId, Undo
 from recovery.ports import ActKey, Clock, Lease, LeaseHeld, Notifier, RunStore, World
 
 LEASE_TTL_S = 10.0
@@ -75,6 +82,8 @@ ASSUMPTION_PATIENCE_S = 20.0
 """A host may need a moment after a stop; an assumption that cannot be seen is asked again for this long."""
 HAND_OVER_AFTER_S = 10.0
 """A step whose act is done is waited for this long by a process that is being stopped; the next one goes on."""
+START_AGAIN_S = 180.0
+"""The agent answers only after Raft has replayed its log."""
 LEADER_SAMPLE_S = 1.0
 """Two samples this far apart are longer than a leader's lease (500 ms by raft_multiplier 1, 2.5 s by 5: three)."""
 LEADER_SAMPLES = 4
@@ -206,8 +215,12 @@ class Driver:
                 await self._record(
                     GateOpened(at_s=self._clock.now_s(), gate=gate.id, findings=self._state.confirmed)
                 )
-            case AwaitApproval(deadline_s=deadline_s):
-                await self._wait(min(5.0, max(0.0, deadline_s - now_s)))
+            case AwaitApproval(until_s=until_s):
+                await self._wait(min(5.0, max(0.0, until_s - now_s)))
+            case Remind(gate=gate, left_s=left_s):
+                await self._record(Reminded(at_s=now_s, gate=gate.id, left_s=left_s))
+            case Expire(gate=gate):
+                await self._record(GateExpired(at_s=self._clock.now_s(), gate=gate.id))
             case AwaitPerson():
                 await self._wait(5.0)
             case CheckAssumptions():
@@ -217,7 +230,9 @@ class Driver:
             case Resolve(step=step, attempt=attempt):
                 await self._resolve(step, attempt)
             case RollBack(step=step, undo=undo, attempt=attempt):
-                await self._roll_back(step, undo, attempt)
+                await self._roll_back(step, undo, attempt, timeout_s=step.timeout_s)
+            case PutBack(step=step, undo=undo, attempt=attempt, harmless=harmless):
+                await self._put_back(step, undo, attempt, harmless)
             case Finish(outcome=outcome):
                 if self._state.plan.steps and self._state.after is None:
                     await self._note_catalogue("after")
@@ -415,11 +430,36 @@ class Driver:
             case Unknown(reason=reason):
                 await self._record(StepInDoubt(at_s=self._clock.now_s(), step=step.id, why=reason))
 
-    async def _roll_back(self, step: Step, undo: Undo, attempt: int) -> None:
+    async def _put_back(self, step: Step, undo: Undo, attempt: int, harmless: Sequence[Check]) -> None:
+        """Start a server again that the run only stopped; where that is not seen to be harmless it stays down."""
+        began = self._state.step_state(step.id).status is StepStatus.UNDOING
+        if began and _all_hold(await self._check_all(undo.after)) is not None:
+            # A lost driver's start has come through; nothing is done twice.
+            await self._record(UndoVerified(at_s=self._clock.now_s(), step=step.id))
+            return
+        obstacles: list[str] = []
+        if not await self._is_up(step):
+            obstacles = _not_holding(await self._check_until_known(harmless))
+        # What was asked of a stopped server is no obstacle where a lost driver's start has just come through.
+        if obstacles and not await self._is_up(step):
+            why, now_s = "; ".join(obstacles), self._clock.now_s()
+            if began:
+                await self._record(UndoFailed(at_s=now_s, step=step.id, why=why))
+            else:
+                await self._record(LeftDown(at_s=now_s, step=step.id, why=why))
+            return
+        await self._roll_back(step, undo, attempt, timeout_s=max(step.timeout_s, START_AGAIN_S))
+
+    async def _is_up(self, step: Step) -> bool:
+        """Whether what this step stopped is seen not to be stopped, also where it does not answer yet."""
+        facts = await self._check_all([AgentStopped(server) for server in step.targets])
+        return any(isinstance(fact, Fails) for fact in facts)
+
+    async def _roll_back(self, step: Step, undo: Undo, attempt: int, *, timeout_s: float) -> None:
         await self._record(
             UndoStarted(at_s=self._clock.now_s(), step=step.id, attempt=attempt, epoch=self._lease.epoch)
         )
-        deadline_s = self._clock.monotonic_s() + step.timeout_s
+        deadline_s = self._clock.monotonic_s() + timeout_s
         problem = ""
         try:
             await self._undo_for_certain(step, undo, attempt, deadline_s=deadline_s)

@@ -21,7 +21,32 @@ import msgspec
 
 from recovery.errors import IllegalEvent
 from recovery.model import Catalogue, Person, ServerName
-from recovery.plan import CannotUndo, Digest, Plan, PlanReport, Risk, Step, StepId, Undo
+from recovery.plan import (
+    AgentStopped,
+    CannotUndo,
+    Check,
+    Digest,
+    HoldAgent,
+    HoldReleased,
+    LogIs,
+    OverrideAbsent,
+    OverrideExpect,
+    PeersFileAbsent,
+    Plan,
+    PlanReport,
+    ReleaseHold,
+    Risk,
+    Silent,
+    StartAgent,
+    Step,
+    StepId,
+    StopAgent,
+    Undo,
+    WritePeers,
+)
+
+LAST_CALL_S = 300
+"""So long before the time to answer is over people are reminded for the last time."""
 
 # --- Gates ----------------------------------------------------------------------------------------------
 
@@ -93,6 +118,28 @@ class GateOpened(_Event, frozen=True, kw_only=True):
     gate: str
     findings: tuple[str, ...] = ()
     """What was confirmed just before asking (logs read from the stopped servers)."""
+
+
+class Reminded(_Event, frozen=True, kw_only=True):
+    """People were reminded that they are still waited for, while servers are down."""
+
+    gate: str
+    left_s: float
+    """How long they still have."""
+
+
+class GateExpired(_Event, frozen=True, kw_only=True):
+    """Nobody answered in time; from here on no approval counts, and what was only stopped is put back."""
+
+    gate: str
+
+
+class LeftDown(_Event, frozen=True, kw_only=True):
+    """A server that the run stopped stays stopped at its expiry: starting it was not seen to be harmless."""
+
+    step: StepId
+    """The step that stopped it."""
+    why: str
 
 
 class Approved(_Event, frozen=True, kw_only=True):
@@ -255,6 +302,9 @@ Event = (
     | LeaseTaken
     | HandedOver
     | GateOpened
+    | Reminded
+    | GateExpired
+    | LeftDown
     | Approved
     | AssumptionsHeld
     | AssumptionsFailed
@@ -358,6 +408,10 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int = 0
     opened: tuple[GateOpened, ...] = ()
     approvals: tuple[Approved, ...] = ()
+    reminded: tuple[Reminded, ...] = ()
+    expired: str = ""
+    """The gate at which nobody answered in time; "" where none has expired."""
+    left_down: tuple[LeftDown, ...] = ()
     held_at: tuple[int, ...] = ()
     """How many approvals there were each time the assumptions were seen to hold."""
     confirmed: tuple[str, ...] = ()
@@ -418,7 +472,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def waiting_gate(self) -> Gate | None:
         """The gate that people are asked about right now."""
-        if self.outcome is not None or self.aborted_by is not None:
+        if self.outcome is not None or self.aborted_by is not None or self.expired:
             return None
         open_ids = {opened.gate for opened in self.opened}
         return next((gate for gate in self.gates if gate.id in open_ids and self.missing(gate)), None)
@@ -426,7 +480,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def waiting_step(self) -> Step | None:
         """The step that needs a person's decision; while a run is being stopped only an undo that failed."""
-        unwinding = self.aborted_by is not None or bool(self.void)
+        unwinding = self.aborted_by is not None or bool(self.void) or bool(self.expired)
         for step, state in zip(self.plan.steps, self.steps, strict=True):
             waits = state.status is StepStatus.STUCK if unwinding else state.status in WAITS_FOR_PERSON
             if waits and not self._passed_over(step, state):
@@ -511,6 +565,20 @@ def _changed(state: RunState, event: Event) -> RunState:
             if state.gate(gate) is None or any(opened.gate == gate for opened in state.opened):
                 raise IllegalEvent(f"gate {gate} is unknown or already open")
             return replace(state, opened=(*state.opened, event))
+        case Reminded():
+            return replace(state, reminded=(*state.reminded, event))
+        case GateExpired(gate=gate):
+            known_gate = state.gate(gate)
+            asked = any(opened.gate == gate for opened in state.opened)
+            if known_gate is None or not asked or not state.missing(known_gate):
+                raise IllegalEvent(f"nobody is waited for at gate {gate}")
+            if state.aborted_by is not None or state.void:
+                raise IllegalEvent("the run is being stopped")
+            return replace(state, expired=gate)
+        case LeftDown(step=step):
+            if not state.expired or not state.step_state(step).may_stand:
+                raise IllegalEvent(f"step {step} has stopped nobody who would be started again now")
+            return replace(state, left_down=(*state.left_down, event))
         case Approved():
             _check_approval(state, event)
             return replace(state, approvals=(*state.approvals, event))
@@ -563,6 +631,8 @@ def _check_approval(state: RunState, event: Approved) -> None:
         raise IllegalEvent("the names of the servers that cannot be fenced were not typed")
     if event.by in state.approvers(event.gate):
         raise IllegalEvent(f"{event.by} has approved this already")
+    if state.expired:
+        raise IllegalEvent("the time to approve is over")
     if state.aborted_by is not None or state.void:
         raise IllegalEvent("the run is being stopped")
 
@@ -612,9 +682,21 @@ def _moved(state: RunState, event: _StepEvent) -> RunState:
     if new.status in WAITS_FOR_PERSON:
         new = msgspec.structs.replace(new, waits_since=state.length + 1)
     moved = _with_step(state, index, new)
+    if isinstance(event, UndoStarted | UndoVerified) and isinstance(
+        state.plan.steps[index].action, StopAgent
+    ):
+        moved = _with_hold(moved, state.plan.steps[index], status)
     if isinstance(event, StepFailed) and state.plan.steps[index].otherwise:
         return msgspec.structs.replace(moved, void=(f"{state.plan.steps[index].title}: {event.why}",))
     return moved
+
+
+def _with_hold(state: RunState, stop: Step, status: StepStatus) -> RunState:
+    """A start takes the hold off: with the stop it is being taken back, or was."""
+    for index, (step, at) in enumerate(zip(state.plan.steps, state.steps, strict=True)):
+        if isinstance(step.action, HoldAgent) and step.targets == stop.targets and at.may_stand:
+            state = _with_step(state, index, msgspec.structs.replace(at, status=status, detail=""))
+    return state
 
 
 def _check_order(state: RunState, index: int) -> None:
@@ -699,10 +781,33 @@ class OpenGate(_Command, frozen=True):
 
 
 class AwaitApproval(_Command, frozen=True):
-    """People were asked; wait for them until the deadline."""
+    """People were asked; wait for them, and look again at this moment at the latest."""
 
     gate: Gate
-    deadline_s: float
+    until_s: float
+    """When a reminder is due, or the time to answer is over."""
+
+
+class Remind(_Command, frozen=True):
+    """Tell people that they are still waited for, while servers are down."""
+
+    gate: Gate
+    left_s: float
+
+
+class Expire(_Command, frozen=True):
+    """The time to answer is over: record it, so that no late approval counts."""
+
+    gate: Gate
+
+
+class PutBack(_Command, frozen=True):
+    """Start a server again that the run only stopped, if these checks say that it does no harm."""
+
+    step: Step
+    undo: Undo
+    attempt: int
+    harmless: tuple[Check, ...]
 
 
 class CheckAssumptions(_Command, frozen=True):
@@ -747,7 +852,18 @@ class Over(_Command, frozen=True):
 
 
 Command = (
-    OpenGate | AwaitApproval | CheckAssumptions | Execute | Resolve | RollBack | AwaitPerson | Finish | Over
+    OpenGate
+    | AwaitApproval
+    | Remind
+    | Expire
+    | CheckAssumptions
+    | Execute
+    | Resolve
+    | RollBack
+    | PutBack
+    | AwaitPerson
+    | Finish
+    | Over
 )
 
 
@@ -765,8 +881,10 @@ def decide(state: RunState, now_s: float) -> Command:
         return AwaitPerson("the hosts know more than the journal: " + "; ".join(state.forgotten))
     if state.void:
         return _unwind(state, Outcome.VOID)
-    if _expired(state, now_s):
+    if state.expired:
         return _unwind(state, Outcome.EXPIRED)
+    if (gate := _overdue(state, now_s)) is not None:
+        return Expire(gate)
     for index, (step, step_state) in enumerate(zip(state.plan.steps, state.steps, strict=True)):
         if step_state.status in FINISHED:
             continue
@@ -776,7 +894,7 @@ def decide(state: RunState, now_s: float) -> Command:
             case StepStatus.DOING:
                 return Resolve(step, step_state.attempt)
             case StepStatus.TODO:
-                return _gates(state, index) or Execute(_together(state, index))
+                return _gates(state, index, now_s) or Execute(_together(state, index))
             case _:
                 return AwaitPerson(f"{step.title}: {step_state.status}. {step_state.detail}")
     return Finish(Outcome.RECOVERED)
@@ -796,7 +914,7 @@ def _together(state: RunState, index: int) -> tuple[tuple[Step, int], ...]:
     return tuple(chosen)
 
 
-def _gates(state: RunState, index: int) -> Command | None:
+def _gates(state: RunState, index: int, now_s: float) -> Command | None:
     """What stands between the run and the step at ``index``."""
     first = state.plan.steps[index].risk is Risk.IRREVERSIBLE and not _recovery_begun(state)
     if first and state.doubts:
@@ -811,20 +929,41 @@ def _gates(state: RunState, index: int) -> Command | None:
                 return CheckAssumptions()
             return OpenGate(gate)
         if state.missing(gate):
-            return AwaitApproval(gate, opened.at_s + gate.expires_after_s)
+            left_s = opened.at_s + gate.expires_after_s - now_s
+            marks = _reminders(state, gate)
+            if any(left_s <= mark_s for mark_s in marks):
+                return Remind(gate, left_s)
+            return AwaitApproval(gate, now_s + left_s - max(marks, default=0.0))
     # Look again after the last approval: minutes may have passed while people decided.
     if first and (not state.held_at or state.held_at[-1] < len(state.approvals)):
         return CheckAssumptions()
     return None
 
 
-def _expired(state: RunState, now_s: float) -> bool:
-    """Whether people were asked and the time to answer is over."""
+def _overdue(state: RunState, now_s: float) -> Gate | None:
+    """The gate at which people were asked and the time to answer is over."""
     for opened in state.opened:
         gate = state.gate(opened.gate)
         if gate is not None and state.missing(gate) and now_s >= opened.at_s + gate.expires_after_s:
-            return True
-    return False
+            return gate
+    return None
+
+
+def _reminders(state: RunState, gate: Gate) -> tuple[float, ...]:
+    """How long before the end of the time to answer a reminder is still to be made: at half of it, and shortly before.
+
+    Only where somebody is down meanwhile: a plan that has touched nothing may expire in silence. One that came late
+    stands for those before it.
+    """
+    if not down(state):
+        return ()
+    half_s = gate.expires_after_s / 2
+    made = [event.left_s for event in state.reminded if event.gate == gate.id]
+    return tuple(
+        mark_s
+        for mark_s in dict.fromkeys((half_s, min(half_s, LAST_CALL_S)))
+        if all(left_s > mark_s for left_s in made)
+    )
 
 
 def _recovery_begun(state: RunState) -> bool:
@@ -845,7 +984,117 @@ def _unwind(state: RunState, outcome: Outcome) -> Command:
             return AwaitPerson(f"taking back “{step.title}” failed: {step_state.detail}")
         if step_state.may_stand and not _consumed(state, step):
             return RollBack(step, rollback, step_state.attempt)
-    return Finish(outcome)
+    return (_put_back(state) if outcome is Outcome.EXPIRED else None) or Finish(outcome)
+
+
+def _put_back(state: RunState) -> Command | None:
+    """The next server to start again after an expiry, the last one that was stopped first; None for no more."""
+    for index in reversed(range(len(state.steps))):
+        step, at = state.plan.steps[index], state.steps[index]
+        if not isinstance(step.action, StopAgent) or not isinstance(step.rollback, Undo):
+            continue
+        if at.status is StepStatus.STUCK:
+            return AwaitPerson(f"starting {step.action.server} again failed: {at.detail}")
+        if at.may_stand and not why_down(state, step):
+            server = step.action.server
+            undo = msgspec.structs.replace(step.rollback, after=(*step.rollback.after, HoldReleased(server)))
+            return PutBack(step, undo, at.attempt, _harmless(state.plan, server))
+    return None
+
+
+def _harmless(plan: Plan, server: ServerName) -> tuple[Check, ...]:
+    """What must be seen before a stopped survivor is started again: it is as it was, and so is the rest.
+
+    Nothing that its start would take in, the log as it was approved, and nobody back who was said to be gone.
+    """
+    recovers = any(isinstance(step.action, WritePeers) and step.action.raft_protocol for step in plan.steps)
+    return (
+        OverrideAbsent(server),
+        # Below 0.7 the file is the live peer set, and has to be there.
+        *((PeersFileAbsent(server),) if recovers else ()),
+        *(
+            check
+            for check in plan.assumptions
+            if isinstance(check, Silent) or (isinstance(check, LogIs) and check.server == server)
+        ),
+    )
+
+
+def why_down(state: RunState, step: Step) -> str:
+    """Why a server that this step stopped is not started again when the run expires; "" where it is."""
+    for event in state.left_down:
+        if event.step == step.id:
+            return event.why
+    logs = [
+        check.last
+        for check in state.plan.assumptions
+        if isinstance(check, LogIs) and check.server in step.targets
+    ]
+    if not logs:
+        return "the plan does not say what its log is"
+    if None in logs:
+        return "without data a server votes for anybody"
+    if any(_for_good(planned, at) for planned, at in zip(state.plan.steps, state.steps, strict=True)):
+        return "a step that cannot be taken back was begun"
+    return ""
+
+
+def _for_good(step: Step, at: StepState) -> bool:
+    """Whether a step may have left what no start as before can follow on."""
+    if step.risk is not Risk.IRREVERSIBLE or not at.attempt:
+        return False
+    taken_back = at.status is StepStatus.UNDONE
+    match step.action:
+        case WritePeers(raft_protocol=protocol):
+            # Below 0.7 (protocol 0) what was there before it is not put back: the file is the live peer set.
+            return not taken_back or not protocol
+        case OverrideExpect():
+            return not taken_back
+        case _:
+            return True
+
+
+def down(state: RunState) -> tuple[ServerName, ...]:
+    """The servers that are stopped, as far as the journal knows: by this run, or held by an earlier one before it."""
+    names = dict.fromkeys(state.report.down)
+    for step, at in zip(state.plan.steps, state.steps, strict=True):
+        match step.action:
+            case StopAgent(server=server):
+                # A step that was not needed has found the server stopped, unless it was about something else.
+                found = at.status is StepStatus.NOT_NEEDED and AgentStopped(server) in (
+                    step.unless or step.after
+                )
+                if at.may_stand or found:
+                    names[server] = None
+                elif at.status is StepStatus.UNDONE:
+                    names.pop(server, None)
+            case StartAgent(server=server):
+                if at.status in FINISHED:
+                    names.pop(server, None)
+                elif at.status is StepStatus.UNDONE:
+                    names[server] = None
+            case _:
+                pass
+    return tuple(names)
+
+
+def held(state: RunState) -> tuple[ServerName, ...]:
+    """The servers that a hold of this run, or one from before it, keeps from starting, as far as the journal knows."""
+    names = dict.fromkeys(state.report.down)
+    for step, at in zip(state.plan.steps, state.steps, strict=True):
+        match step.action:
+            case HoldAgent(server=server):
+                if at.may_stand:
+                    names[server] = None
+                elif at.status is StepStatus.UNDONE:
+                    names.pop(server, None)
+            case StartAgent(server=server) | ReleaseHold(server=server):
+                # Also one that was taken back: a start takes the hold off, and a stop puts none there.
+                if at.attempt or at.status in FINISHED:
+                    names.pop(server, None)
+            case _:
+                pass
+    return tuple(names)
 
 
 def _consumed(state: RunState, step: Step) -> bool:

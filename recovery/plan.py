@@ -551,6 +551,8 @@ class PlanReport(msgspec.Struct, frozen=True, kw_only=True):
 
     ranking: tuple[RankLine, ...] = ()
     findings: tuple[str, ...] = ()
+    down: tuple[ServerName, ...] = ()
+    """The servers that an earlier run had stopped and held when this was planned."""
 
 
 class Proposal(msgspec.Struct, frozen=True):

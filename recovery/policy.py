@@ -15,6 +15,7 @@ from recovery.plan import Digest, Plan, Risk, StepId
 
 DIGEST_CHARACTERS = 6
 """The fewest that name a plan: one or two are hit by chance, and say nothing of what was read."""
+_TOO_LATE = "The time to approve is over; nothing was done. Propose the recovery again."
 
 
 class GateMode(StrEnum):
@@ -117,6 +118,8 @@ def judge(
         )
     gate = state.gate(gate_id)
     waiting = state.waiting_gate
+    if state.expired:
+        return Rejected(_TOO_LATE)
     if gate is None:
         return Rejected("This button is from an older state of the run. Nothing was done.")
     if by in state.approvers(gate_id):
@@ -127,7 +130,7 @@ def judge(
         )
     opened = next(entry for entry in state.opened if entry.gate == gate_id)
     if now_s >= opened.at_s + gate.expires_after_s:
-        return Rejected("The time to approve is over; nothing was done. Propose the recovery again.")
+        return Rejected(_TOO_LATE)
     if reason and not (gate.break_glass and by == state.requested_by):
         return Rejected(
             "Only the one who asked for the recovery approves alone, and only where approvals.break_glass is on in "

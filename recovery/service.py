@@ -371,7 +371,10 @@ class RecoveryService:
             at_s=self._clock.now_s(),
             by=by,
             plan=proposal.plan,
-            report=proposal.report,
+            report=msgspec.structs.replace(
+                proposal.report,
+                down=tuple(name for names in held_down(answer.report.observation).values() for name in names),
+            ),
             gates=policy.gates_of(proposal.plan, self._approval),
             origin=origin,
             replaces=replaces,

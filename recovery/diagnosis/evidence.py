@@ -103,8 +103,8 @@ def count(survey: Survey) -> str:
     """How many answered, how many a run of ours holds, and what quorum needs."""
     running = len(survey.seen(Sight.RUNNING))
     held = sum(_held(survey.server(voter.name)) for voter in survey.seen(Sight.STOPPED))
-    run = f"{running} of {len(survey.voters)} voters run" + (f", {held} are held" if held else "")
-    return f"{run}, a leader needs {survey.quorum}"
+    kept = f", {held} {'is' if held == 1 else 'are'} held" if held else ""
+    return f"{running} of {len(survey.voters)} voters run{kept}, a leader needs {survey.quorum}"
 
 
 def _held(server: ServerObservation) -> bool:

@@ -134,7 +134,9 @@ async def running_bot(
         store=store,
         clock=clock,
         mentions=Mentions(
-            tuple(user(each) for each in people.slack), {p: user(u) for u, p in people.slack.items()}
+            tuple(user(each) for each in people.slack),
+            {p: user(u) for u, p in people.slack.items()},
+            {p: u for u, p in people.slack.items()},
         ),
         channel_of=lambda _cluster: channel,
         units={},

@@ -233,4 +233,22 @@ BUGS = (
         ),
         tests=("tests/unit/recovery/adapters/test_leader_checks.py",),
     ),
+    PlantedBug(
+        name="blank-one-put-back",
+        says="After an unanswered approval a server without data is started again too: it votes for anybody.",
+        edits=(Edit(JOURNAL, "    if None in logs:\n", "    if not logs:\n"),),
+        tests=("tests/unit/recovery/test_expiry.py", "tests/sweeps/test_expired.py"),
+    ),
+    PlantedBug(
+        name="late-approval-counts",
+        says="An approval counts although the run has expired and puts back what it stopped.",
+        edits=(
+            Edit(
+                JOURNAL,
+                '    if state.expired:\n        raise IllegalEvent("the time to approve is over")\n',
+                "",
+            ),
+        ),
+        tests=("tests/unit/recovery/test_expiry.py",),
+    ),
 )

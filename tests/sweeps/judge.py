@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from recovery.journal import AwaitPerson, Outcome, RunState, decide, left_behind
+from recovery.journal import AwaitPerson, Outcome, RunState, StepStatus, decide, down, left_behind, why_down
 from recovery.model import RunId
 from recovery.plan import FenceAgent, HoldAgent, OverrideExpect, StartAgent, Step, StopAgent, WritePeers
 from tests.builders.runs import CLUSTER
@@ -31,6 +31,8 @@ def judge(
             problems += _waits_clearly(state)
         case Outcome.RECOVERED:
             problems += led_with_all_data(stage) if still_led else unspoilt(stage)
+        case Outcome.EXPIRED:
+            problems += _expired(stage, state)
         case _:
             pass
     problems += _forwards(stage, state)
@@ -41,6 +43,30 @@ def judge(
 def judge_world(stage: Stage) -> list[str]:
     """Say what is wrong with the hosts alone, where no journal tells of them any more."""
     return [*dict.fromkeys(stage.problems), *_twice(stage), *led_with_all_data(stage)]
+
+
+def _expired(stage: Stage, state: RunState) -> list[str]:
+    """Who was only stopped runs again, or is named with the reason; nobody else was started, no blank one ever."""
+    problems = []
+    named = set(down(state))
+    started = {
+        key.step for action, key in stage.acts if key.direction == "undo" and isinstance(action, StartAgent)
+    }
+    for step, at in zip(state.plan.steps, state.steps, strict=True):
+        if not isinstance(step.action, StopAgent):
+            continue
+        server = stage.world.agents[step.action.server]
+        if step.id in started and server.last is None:
+            problems.append(f"{server.name} has no data and was started again")
+        if step.id in started and server.name not in stage.ran:
+            problems.append(f"{server.name} was stopped before the run, and was started")
+        if at.may_stand and not why_down(state, step) and state.aborted_by is None:
+            problems.append(f"{server.name} was only stopped, and nothing says why it is not started again")
+        if at.may_stand and server.name not in named and not server.running:
+            problems.append(f"{server.name} is stopped, and is not named as down")
+        if at.status is StepStatus.UNDONE and not server.running and server.name in stage.ran:
+            problems.append(f"{server.name} is said to run again, and is stopped")
+    return problems
 
 
 def _told(effects: Effects) -> str:

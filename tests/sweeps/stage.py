@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from recovery.errors import HostRefused, RecoveryError, StoreUnavailable
-from recovery.journal import AwaitPerson, Outcome, RunState, decide
+from recovery.journal import AwaitPerson, Gate, Outcome, RunState, decide
 from recovery.model import ClusterSpec, Fact, RunId, ServerName, ServerSpec
 from recovery.plan import Action, Check
 from recovery.policy import ApprovalPolicy
@@ -75,6 +75,9 @@ class Stage:
     """Who shows the run to people, for each process."""
     act_takes_s: float = 0.0
     """How long a host needs for an act."""
+    approval: ApprovalPolicy = field(default_factory=ApprovalPolicy)
+    answers: Callable[[Gate], bool] = lambda _gate: True
+    """Whether Bob approves at a gate; where he does not, nobody does."""
     sees: Callable[[Check, RunId], Fact | None] = lambda _check, _run: None
     """What the processes see instead of the truth; None where they see the truth."""
     act: Act | None = None
@@ -104,7 +107,7 @@ class Stage:
             clusters={CLUSTER: spec},
             worlds={CLUSTER: world},
             store=store,
-            approval=ApprovalPolicy(),
+            approval=self.approval,
             clock=VirtualClock(),
             new_id=self._new_id,
         )
@@ -285,6 +288,8 @@ class Stage:
 
     async def _decided(self, run: RunId, state: RunState, person: Person) -> Choice | None:
         gate = state.waiting_gate
+        if gate is not None and not self.answers(gate):
+            return None
         if gate is not None:
             await self.people.approve(
                 CLUSTER, run, by=BOB, gate=gate.id, digest_prefix=state.digest[:12], typed=gate.typed

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from recovery.journal import WAITS_FOR_PERSON, Outcome, RunState, StepStatus
+from recovery.journal import WAITS_FOR_PERSON, Gate, Outcome, RunState, StepStatus
+from recovery.policy import ApprovalPolicy
 from recovery.ports import Notifier
 from tests.sweeps.judge import judge
 from tests.sweeps.points import Point, host_of
@@ -54,6 +55,8 @@ def play(
     notifier: Callable[[Process], Notifier] = lambda _process: Quiet(),
     act_takes_s: float = 0.0,
     prepare: Callable[[Stage], None] = lambda _stage: None,
+    approval: ApprovalPolicy | None = None,
+    answers: Callable[[Gate], bool] = lambda _gate: True,
 ) -> Played:
     """One play, from the proposal to the end or to a wait."""
 
@@ -66,6 +69,8 @@ def play(
             epilogue_s=epilogue_s,
             notifier_of=notifier,
             act_takes_s=act_takes_s,
+            approval=approval or ApprovalPolicy(),
+            answers=answers,
         )
         prepare(stage)
         try:

@@ -14,10 +14,22 @@ import msgspec
 import pytest
 
 from bot import notes, outgoing, text
+from bot.answers import later_answers
 from bot.blocks import Message
+from bot.buttons import Press
 from bot.run_card import Look, run_card
 from bot.status_card import status_card
-from bot.thread import Mentions, answered_post, ask_post, end_post, note_post, question, thread_lines
+from bot.thread import (
+    Mentions,
+    answered_post,
+    ask_post,
+    end_post,
+    note_post,
+    question,
+    remind_alone,
+    remind_post,
+    thread_lines,
+)
 from lab.slack import blockkit, plain_text
 from lab.slack.workspace import Message as Shown
 from lab.slack.workspace import Version
@@ -32,11 +44,14 @@ from recovery.journal import (
     CatalogueNoted,
     Ended,
     Event,
+    GateExpired,
     GateOpened,
     LeadersSeen,
     LeaseTaken,
+    LeftDown,
     Outcome,
     Proposed,
+    Reminded,
     RunState,
     StepBlocked,
     StepFailed,
@@ -271,6 +286,31 @@ def aborted_late() -> Story:
     return story.add(Ended, outcome=Outcome.ABORTED)
 
 
+def expired_late(*, harmless: bool) -> Story:
+    """Nobody answered the second question: s1 is started again, or left down, because a lost server is back."""
+    story = (
+        before_the_line()
+        .add(GateOpened, gate="irreversible")
+        .add(Reminded, gate="irreversible", left_s=900.0)
+    )
+    story.add(GateExpired, gate="irreversible")
+    if harmless:
+        story.add(UndoStarted, step="stop-s1", attempt=1, epoch=1).add(UndoVerified, step="stop-s1")
+    else:
+        story.add(LeftDown, step="stop-s1", why="lost s2 answers: s2 runs with this id")
+    return story.add(Ended, outcome=Outcome.EXPIRED)
+
+
+def expired_down() -> Story:
+    """Nobody answered, and s1 stays down."""
+    return expired_late(harmless=False)
+
+
+def expired_put_back() -> Story:
+    """Nobody answered, and s1 runs again."""
+    return expired_late(harmless=True)
+
+
 def staged_proposal() -> Proposal:
     """Three servers of 0.6.4 left one after the other; five client agents are known."""
     observation = asyncio.run(FakeWorld(DC1, peers_emptied()).observe())
@@ -402,6 +442,48 @@ CARDS: dict[str, Callable[[], Message]] = {
     "run-expired": lambda: run_message(
         start_story().add(GateOpened, gate="plan").add(Ended, outcome=Outcome.EXPIRED)
     ),
+    "run-expired-put-back": lambda: run_message(expired_late(harmless=True)),
+    "run-expired-down": lambda: run_message(expired_late(harmless=False)),
+    "run-expired-with-new-plan": lambda: run_message(
+        expired_late(harmless=False), next_run=outgoing.link("https://slack.invalid/x", "r8g4")
+    ),
+    "run-putting-back": lambda: run_message(
+        before_the_line()
+        .add(GateOpened, gate="irreversible")
+        .add(GateExpired, gate="irreversible")
+        .add(UndoStarted, step="stop-s1", attempt=1, epoch=1)
+    ),
+    "run-putting-back-stuck": lambda: run_message(
+        before_the_line()
+        .add(GateOpened, gate="irreversible")
+        .add(GateExpired, gate="irreversible")
+        .add(UndoStarted, step="stop-s1", attempt=1, epoch=1)
+        .add(UndoFailed, step="stop-s1", why="s1: systemctl start consul.service failed")
+    ),
+    "end-expired-put-back": lambda: end_post(expired_late(harmless=True).view, MENTIONS),
+    "end-expired-down": lambda: end_post(expired_late(harmless=False).view, MENTIONS),
+    "remind": lambda: remind_post(
+        before_the_line().add(GateOpened, gate="irreversible").view,
+        Reminded(at_s=START_S, gate="irreversible", left_s=900.0),
+        MENTIONS,
+        outgoing.link("https://slack.invalid/x", "r7f3"),
+    ),
+    "remind-alone": lambda: remind_alone(
+        before_the_line().add(GateOpened, gate="irreversible").view,
+        Reminded(at_s=START_S, gate="irreversible", left_s=300.0),
+        outgoing.link("https://slack.invalid/x", "r7f3"),
+    ),
+    "modal-with-later-answers": lambda: Message(
+        "the form",
+        tuple(
+            notes.typed_modal(
+                Press(RunId("r7f3"), "plan", "0" * 12),
+                private="",
+                alone=True,
+                later=later_answers(peers_story().state, peers_story().state.gates[0]),
+            )["blocks"][:2]
+        ),
+    ),
     "run-void": lambda: run_message(
         before_the_line()
         .approved("irreversible")
@@ -461,7 +543,16 @@ def test_a_card_reads_as_it_did(name: str) -> None:
 
 @pytest.mark.parametrize(
     "story",
-    [start_story, before_the_line, recovered, aborted_late, stuck, staged_story],
+    [
+        start_story,
+        before_the_line,
+        recovered,
+        aborted_late,
+        expired_down,
+        expired_put_back,
+        stuck,
+        staged_story,
+    ],
     ids=lambda story: story.__name__,
 )
 def test_the_terminal_says_the_same_of_a_run(story: Callable[[], Story]) -> None:
@@ -484,7 +575,16 @@ def test_every_stored_card_is_still_made() -> None:
     made = {*CARDS, "terminal-status", "terminal-plan"}
     made |= {
         f"terminal-{s.__name__}"
-        for s in (start_story, before_the_line, recovered, aborted_late, stuck, staged_story)
+        for s in (
+            start_story,
+            before_the_line,
+            recovered,
+            aborted_late,
+            expired_down,
+            expired_put_back,
+            stuck,
+            staged_story,
+        )
     }
     assert {path.stem for path in FOLDER.glob("*.txt")} == made
 
@@ -504,11 +604,25 @@ def test_buttons_are_only_there_while_they_are_valid() -> None:
     """A card that has ended, or is being aborted, has nothing to press."""
     for name in (
         "run-done",
-        "run-aborted-late",
-        "run-expired",
+        "run-aborted-early",
         "run-void",
         "run-aborting",
         "answered",
         "end",
     ):
         assert not [block for block in CARDS[name]().blocks if block["type"] == "actions"]
+    # Where servers are down, or nobody answered, the one button goes on.
+    for name in (
+        "run-aborted-late",
+        "run-expired",
+        "run-expired-put-back",
+        "run-expired-down",
+        "end-expired-down",
+    ):
+        pressed = [
+            element["action_id"]
+            for block in CARDS[name]().blocks
+            if block["type"] == "actions"
+            for element in block["elements"]
+        ]
+        assert pressed == ["run_again"], name
