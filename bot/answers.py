@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from bot.commands import NAME
 from bot.wording import count, duration, names
-from recovery.journal import Gate, Reminded, RunState, StepStatus, down, held, why_down
+from recovery.journal import Gate, Reminded, RunState, StepStatus, down, held, only_stopped, why_down
 from recovery.model import ServerName
-from recovery.plan import Step, StopAgent, WritePeers
+from recovery.plan import FenceAgent, Step, StopAgent, WritePeers
 
 
 def later_answers(state: RunState, gate: Gate) -> str:
@@ -107,6 +107,14 @@ def ended_lines(state: RunState) -> tuple[str, ...]:
             for why, stay in reasons.items()
             if why
         ]
+    fenced = tuple(
+        step.action.server
+        for step, at in zip(state.plan.steps, state.steps, strict=True)
+        if isinstance(step.action, FenceAgent) and at.may_stand
+    )
+    if fenced:
+        stay = "stays" if len(fenced) == 1 else "stay"
+        lines.append(f"{names(fenced)} {_is(fenced)} fenced by this run, and {stay} so.")
     before = tuple(server for server in state.report.down if server in servers)
     if before:
         lines.append(
@@ -128,8 +136,8 @@ def _stops(state: RunState) -> list[tuple[Step, str]]:
     """The steps that have stopped a server which is down now, each with why it would stay down."""
     return [
         (step, why_down(state, step))
-        for step, at in zip(state.plan.steps, state.steps, strict=True)
-        if isinstance(step.action, StopAgent) and at.may_stand and step.action.server in down(state)
+        for step in only_stopped(state)
+        if isinstance(step.action, StopAgent) and step.action.server in down(state)
     ]
 
 

@@ -12,7 +12,7 @@ from typing import assert_never
 import msgspec
 
 from bot import by_hand
-from bot.answers import ended_lines, later_answers, outcome_in_short, unanswered, way_on
+from bot.answers import ended_lines, later_answers, outcome_in_short, put_back, unanswered, way_on
 from bot.blocks import (
     Block,
     Message,
@@ -285,7 +285,8 @@ def _given_up(view: RunView, look: Look, where: Phase) -> list[Block]:
     ]
     behind = left_behind(state)
     if not behind:
-        blocks.append(section("*Nothing was changed* on any server, and nothing is left behind."))
+        if not put_back(state):
+            blocks.append(section("*Nothing was changed* on any server, and nothing is left behind."))
         blocks.append(context(_ended(state)))
         return [*blocks, *again_buttons(view, look)]
     blocks.append(section(step_lines(state, now_s=look.now_s)))

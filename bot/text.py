@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 
 from bot import by_hand
-from bot.answers import ended_lines, later_answers, unanswered, way_on
+from bot.answers import ended_lines, later_answers, put_back, unanswered, way_on
 from bot.commands import NAME
 from bot.notes import nothing_known
 from bot.outgoing import printable, unmarked
@@ -280,6 +280,8 @@ def given_up(view: RunView, *, unit: str) -> list[str]:
     lines += [f"Changed since it was planned: {line}" for line in state.void]
     if state.unlocked is not None:
         lines.append(unlocked_line(state.unlocked))
+    if not left_behind(state) and put_back(state):
+        return [*lines, *_go_on(view)]
     if not left_behind(state):
         return [*lines, "Nothing was changed on any server, and nothing is left behind.", *_go_on(view)]
     lines += ["Left behind:", *(f"  - {line}" for line in by_hand.left_lines(state))]

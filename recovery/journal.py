@@ -576,7 +576,7 @@ def _changed(state: RunState, event: Event) -> RunState:
                 raise IllegalEvent("the run is being stopped")
             return replace(state, expired=gate)
         case LeftDown(step=step):
-            if not state.expired or not state.step_state(step).may_stand:
+            if not state.expired or step not in {stop.id for stop in only_stopped(state)}:
                 raise IllegalEvent(f"step {step} has stopped nobody who would be started again now")
             return replace(state, left_down=(*state.left_down, event))
         case Approved():
@@ -661,7 +661,11 @@ def _moved(state: RunState, event: _StepEvent) -> RunState:
         raise IllegalEvent(f"step {event.step} is {old.status}; {type(event).__name__} cannot follow")
     if isinstance(event, StepStarted):
         _check_order(state, index)
-    if isinstance(event, UndoStarted) and not old.may_stand:
+    if (
+        isinstance(event, UndoStarted)
+        and not old.may_stand
+        and not _inherited(state, state.plan.steps[index])
+    ):
         raise IllegalEvent(f"step {event.step} was never tried; there is nothing to take back")
     new = msgspec.structs.replace(old, status=status, ended_s=event.at_s)
     match event:
@@ -995,11 +999,28 @@ def _put_back(state: RunState) -> Command | None:
             continue
         if at.status is StepStatus.STUCK:
             return AwaitPerson(f"starting {step.action.server} again failed: {at.detail}")
-        if at.may_stand and not why_down(state, step):
+        if step in only_stopped(state) and not why_down(state, step):
             server = step.action.server
             undo = msgspec.structs.replace(step.rollback, after=(*step.rollback.after, HoldReleased(server)))
-            return PutBack(step, undo, at.attempt, _harmless(state.plan, server))
+            return PutBack(step, undo, max(1, at.attempt), _harmless(state.plan, server))
     return None
+
+
+def only_stopped(state: RunState) -> tuple[Step, ...]:
+    """The steps that have stopped a server which ran, and have not been taken back.
+
+    Also where the run that this one took the place of had stopped it, and this one found it so or never began.
+    """
+    return tuple(
+        step
+        for step, at in zip(state.plan.steps, state.steps, strict=True)
+        if isinstance(step.action, StopAgent)
+        and (at.may_stand or (_inherited(state, step) and at.status is not StepStatus.UNDONE))
+    )
+
+
+def _inherited(state: RunState, step: Step) -> bool:
+    return isinstance(step.action, StopAgent) and step.action.server in state.report.stopped
 
 
 def _harmless(plan: Plan, server: ServerName) -> tuple[Check, ...]:
@@ -1087,6 +1108,9 @@ def held(state: RunState) -> tuple[ServerName, ...]:
                 if at.may_stand:
                     names[server] = None
                 elif at.status is StepStatus.UNDONE:
+                    names.pop(server, None)
+            case StopAgent(server=server):
+                if at.status is StepStatus.UNDONE:
                     names.pop(server, None)
             case StartAgent(server=server) | ReleaseHold(server=server):
                 # Also one that was taken back: a start takes the hold off, and a stop puts none there.

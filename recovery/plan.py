@@ -553,6 +553,8 @@ class PlanReport(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[str, ...] = ()
     down: tuple[ServerName, ...] = ()
     """The servers that an earlier run had stopped and held when this was planned."""
+    stopped: tuple[ServerName, ...] = ()
+    """Those of them that ran until that run stopped them, and that nobody has decided to leave so."""
 
 
 class Proposal(msgspec.Struct, frozen=True):

@@ -21,10 +21,12 @@ from recovery.journal import (
     AbortChosen,
     Approved,
     Event,
+    Outcome,
     Proposed,
     RetryChosen,
     Unlocked,
     instead,
+    only_stopped,
     passed_over,
     standing,
 )
@@ -38,7 +40,7 @@ from recovery.model import (
     RunId,
     ServerName,
 )
-from recovery.plan import Proposal, Refusal
+from recovery.plan import PlanReport, Proposal, Refusal
 from recovery.policy import ApprovalPolicy, Rejected
 from recovery.ports import Clock, LeaseHeld, RunStore, World
 from recovery.procedures import barred, may_settle, readmit
@@ -371,10 +373,7 @@ class RecoveryService:
             at_s=self._clock.now_s(),
             by=by,
             plan=proposal.plan,
-            report=msgspec.structs.replace(
-                proposal.report,
-                down=tuple(name for names in held_down(answer.report.observation).values() for name in names),
-            ),
+            report=await self._with_held(proposal.report, answer.report.observation),
             gates=policy.gates_of(proposal.plan, self._approval),
             origin=origin,
             replaces=replaces,
@@ -389,6 +388,22 @@ class RecoveryService:
             return RunProposed(await self.show(cluster, run), answer.report.diagnosis)
         holder = await self.holder(cluster)
         return _held_by(holder) if holder is not None else Locked(await self.show(cluster, winner))
+
+    async def _with_held(self, report: PlanReport, observation: ClusterObservation) -> PlanReport:
+        """Add who was down already when it was planned: a question behind an earlier run's stops is as urgent.
+
+        Whoever aborts or unlocks a run has decided to leave its servers as they are; where a plan was void, or
+        nobody answered, nobody has.
+        """
+        stopped: list[ServerName] = []
+        held = held_down(observation)
+        for run, names in held.items():
+            looked = await look_at(self._store, observation.cluster, run)
+            if isinstance(looked, RunView) and looked.state.outcome in {Outcome.VOID, Outcome.EXPIRED}:
+                ran = {target for step in only_stopped(looked.state) for target in step.targets}
+                stopped += [name for name in names if name in ran]
+        down = tuple(name for names in held.values() for name in names)
+        return msgspec.structs.replace(report, down=down, stopped=tuple(stopped))
 
     async def propose_again(self, view: RunView, *, by: Person, origin: str) -> ProposeResult:
         """Plan anew what a run was about that came to nothing: with what it was told, and on what it left.

@@ -165,6 +165,15 @@ class Supervisor:
             return
         if self._clock.now_s() - looked.state.ended_s < OLD_NEWS_S:
             await self._notifier.show(cluster, run, looked.state, looked.events)
+            if looked.state.outcome is Outcome.VOID and await self._is_newest(cluster, run):
+                # Whoever drove it may have died before it planned anew, and its servers are stopped and held.
+                await self._go_on_after_void(cluster, run, looked.state)
+
+    async def _is_newest(self, cluster: ClusterName, run: RunId) -> bool:
+        try:
+            return tuple(await self._store.runs(cluster, limit=1)) == (run,)
+        except RecoveryError:
+            return False
 
     async def _look_for(self, cluster: ClusterName, run: RunId, state: RunState) -> None:
         """A run that nobody here drives any more has ended, is driven elsewhere, or was lost by the store."""
@@ -230,7 +239,7 @@ class Supervisor:
         try:
             view = await self._service.show(cluster, run)
             answer = await self._service.propose_again(view, by=ended.requested_by, origin=ended.origin)
-            why = _why_no_plan(answer)
+            why = _why_no_plan(answer, instead_of=run)
         except RecoveryError as problem:
             why = f"No new plan could be made: {problem}"
         if why:
@@ -238,7 +247,7 @@ class Supervisor:
             await self._notifier.say(cluster, run, ended, why)
 
 
-def _why_no_plan(result: ProposeResult) -> str:
+def _why_no_plan(result: ProposeResult, *, instead_of: RunId) -> str:
     match result:
         case RunProposed():
             return ""
@@ -248,6 +257,9 @@ def _why_no_plan(result: ProposeResult) -> str:
             return f"No new plan is needed: {report.diagnosis.headline}."
         case HeldByUnreadable(holder=stuck):
             return f"No new plan was made: {stuck.told}. It holds the lock of {stuck.cluster}."
+        case Locked(holder=holder) if holder.state.replaces == instead_of:
+            # Another process was first: the plan is there.
+            return ""
         case Locked(holder=holder):
             return f"No new plan was made: run {holder.run} holds the lock of {holder.cluster} by now."
         case _:

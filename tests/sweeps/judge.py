@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 
-from recovery.journal import AwaitPerson, Outcome, RunState, StepStatus, decide, down, left_behind, why_down
+from recovery.journal import (
+    AwaitPerson,
+    Outcome,
+    RunState,
+    StepStatus,
+    decide,
+    down,
+    left_behind,
+    only_stopped,
+    why_down,
+)
 from recovery.model import RunId
 from recovery.plan import FenceAgent, HoldAgent, OverrideExpect, StartAgent, Step, StopAgent, WritePeers
 from tests.builders.runs import CLUSTER
@@ -60,9 +70,9 @@ def _expired(stage: Stage, state: RunState) -> list[str]:
             problems.append(f"{server.name} has no data and was started again")
         if step.id in started and server.name not in stage.ran:
             problems.append(f"{server.name} was stopped before the run, and was started")
-        if at.may_stand and not why_down(state, step) and state.aborted_by is None:
+        if step in only_stopped(state) and not why_down(state, step):
             problems.append(f"{server.name} was only stopped, and nothing says why it is not started again")
-        if at.may_stand and server.name not in named and not server.running:
+        if step in only_stopped(state) and server.name not in named and not server.running:
             problems.append(f"{server.name} is stopped, and is not named as down")
         if at.status is StepStatus.UNDONE and not server.running and server.name in stage.ran:
             problems.append(f"{server.name} is said to run again, and is stopped")

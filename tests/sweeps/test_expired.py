@@ -172,3 +172,37 @@ def test_who_is_not_seen_to_be_as_before_stays_down_and_is_named(story: Story, a
             if asked or kind is OverrideAbsent:
                 again = [s for s in played.state.steps if s.status is StepStatus.UNDONE]
                 assert not again, (story, kind)
+
+
+def void_then_unanswered(story: Story, **more: object) -> Played:
+    """The first run finds its approval void behind its stops; nobody answers the plan that takes its place."""
+    once = iter([True])
+
+    def prepare(stage: Stage) -> None:
+        def sees(check: Check, run: RunId) -> Fact | None:
+            return Fails("its log has grown") if run == "r1" and isinstance(check, LogIs) else None
+
+        stage.sees = sees
+
+    return play(
+        story,
+        approval=MODES[GateMode.TWO],
+        answers=lambda _gate: next(once, False),
+        prepare=prepare,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def test_what_a_void_run_had_stopped_runs_again_when_its_successor_expires(story: Story) -> None:
+    """Also where the driver is killed at any point of either run; a plan without such a line has nothing to void."""
+    plain = play(story)
+    if len(plain.state.gates) < 2 or not any(
+        isinstance(each, LogIs) for each in plain.state.plan.assumptions
+    ):
+        return
+    calm = void_then_unanswered(story, judged_by=expired)
+    assert not calm.problems, (story, calm.problems)
+    assert calm.state.replaces == "r1"
+    if not all_blank(calm.state):
+        assert any(at.status is StepStatus.UNDONE for at in calm.state.steps) or not calm.state.report.stopped
+    sweep(calm.points, lambda point: void_then_unanswered(story, fault=at(point, kill), judged_by=expired))

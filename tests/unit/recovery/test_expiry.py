@@ -35,10 +35,21 @@ from recovery.journal import (
     start,
     why_down,
 )
-from recovery.model import ServerName
-from recovery.plan import Action, LogIs, PeersFileAbsent, Silent, StartAgent, Step, StopAgent, WritePeers
+from recovery.model import Fact, Fails, RunId, ServerName
+from recovery.plan import (
+    Action,
+    Check,
+    LogIs,
+    PeersFileAbsent,
+    Silent,
+    StartAgent,
+    Step,
+    StopAgent,
+    WritePeers,
+)
 from recovery.policy import ApprovalPolicy, GateMode, Rejected
 from recovery.ports import ActKey
+from recovery.service import RunProposed
 from tests.builders.runs import ALICE, BOB, CLUSTER, Table
 from tests.fakes.fake_world import FakeWorld, majority_replaced, three_servers
 from tests.sweeps.stories import newest_on_one
@@ -297,3 +308,93 @@ async def test_servers_that_an_earlier_run_holds_are_down_for_the_next_plan_too(
     opened = apply(state, GateOpened(at_s=0, gate="plan"))
     assert down(opened) == ("s1",)
     assert isinstance(decide(opened, 900.0), Remind)
+
+
+async def unanswered(table: Table, run: RunId, *, approved: int = 0) -> RunState:
+    """Drive it with Bob answering so many times, and then nobody."""
+    driving = asyncio.create_task(table.drive(run))
+    for _ in range(approved):
+        while (await table.state(run)).waiting_gate is None:
+            await asyncio.sleep(1)
+        await table.approve(run)
+    ended = await driving
+    assert isinstance(ended, RunState)
+    return ended
+
+
+class Grown(FakeWorld):
+    """s1's log is not what was approved, until it is looked at anew."""
+
+    grown = True
+
+    async def check(self, check: Check, *, run: RunId) -> Fact:
+        if self.grown and isinstance(check, LogIs) and check.server == "s1":
+            return Fails("s1 ends at term 2, index 16")
+        return await super().check(check, run=run)
+
+
+async def void_one(table: Table, world: Grown) -> RunId:
+    """A run that has stopped s1 and found its approval void; the plan that takes its place waits."""
+    run = await table.proposed(lost=LOST)
+    assert (await unanswered(table, run, approved=1)).outcome is Outcome.VOID
+    assert not world.servers[S1].running
+    world.grown = False
+    return run
+
+
+async def test_what_a_void_run_had_stopped_is_put_back_when_nobody_answers_its_successor() -> None:
+    """The new plan's very first question expires: it has done nothing itself, and s1 was only ever stopped."""
+    world = Grown(CLUSTER, majority_replaced())
+    table = Table(world, policy=ApprovalPolicy(expires_after_s=60))
+    run = await void_one(table, world)
+    again = await table.service.propose_again(
+        await table.service.show(CLUSTER, run), by=ALICE, origin="terminal"
+    )
+    assert isinstance(again, RunProposed)
+    assert again.view.state.report.stopped == ("s1", "s2", "s3")
+    ended = await unanswered(table, again.view.run)
+    assert ended.outcome is Outcome.EXPIRED
+    assert len(ended.reminded) == 1
+    assert world.servers[S1].running
+    assert not world.servers[S1].held_by
+    assert not world.servers[S2].running, "it has no data"
+    assert down(ended) == held(ended) == ("s2", "s3")
+
+
+async def test_what_a_void_run_had_stopped_is_put_back_behind_the_second_question_too() -> None:
+    """The successor holds and archives what it finds stopped; s1 ran before both of them."""
+    world = Grown(CLUSTER, majority_replaced())
+    table = Table(world, policy=ApprovalPolicy(expires_after_s=60))
+    run = await void_one(table, world)
+    again = await table.service.propose_again(
+        await table.service.show(CLUSTER, run), by=ALICE, origin="terminal"
+    )
+    assert isinstance(again, RunProposed)
+    ended = await unanswered(table, again.view.run, approved=1)
+    assert ended.outcome is Outcome.EXPIRED
+    assert world.servers[S1].running
+    assert not world.servers[S1].held_by
+    assert S1 not in (*down(ended), *held(ended))
+
+
+async def test_what_somebody_left_stopped_by_an_abort_stays_so() -> None:
+    """Whoever aborted has a reason: an unanswered plan after it starts nobody."""
+    world = FakeWorld(CLUSTER, majority_replaced())
+    table = Table(world, policy=ApprovalPolicy(expires_after_s=60))
+    run = await table.proposed(lost=LOST)
+    driving = asyncio.create_task(table.drive(run))
+    while (await table.state(run)).waiting_gate is None:
+        await asyncio.sleep(1)
+    await table.approve(run)
+    while (await table.state(run)).waiting_gate is None:
+        await asyncio.sleep(1)
+    await table.service.abort(CLUSTER, run, by=BOB)
+    await driving
+    again = await table.service.propose_again(
+        await table.service.show(CLUSTER, run), by=ALICE, origin="terminal"
+    )
+    assert isinstance(again, RunProposed)
+    ended = await unanswered(table, again.view.run, approved=1)
+    assert ended.outcome is Outcome.EXPIRED
+    assert not world.servers[S1].running
+    assert S1 in down(ended)
