@@ -2256,12 +2256,17 @@ verb_wipe_raft() {
 
 # A snapshot of what this server holds, without a leader. The payload is the token, or empty.
 verb_snapshot() {
-    case $1 in http://127.0.0.1:* | https://127.0.0.1:*) ;; *) die 64 "not an address on the loopback: $1" ;; esac
+    case $1 in
+        http://127.0.0.1:*) tls=false ;;
+        https://127.0.0.1:*) tls=true ;;
+        *) die 64 "not an address on the loopback: $1" ;;
+    esac
     consul_program
     [ -n "$program" ] || die 65 "the program of $UNIT cannot be found"
     place=$STATE/archive/$RUN
     mkdir -p "$place" || die 65 "$place cannot be made"
-    answer=$(CONSUL_HTTP_ADDR=$1 CONSUL_HTTP_TOKEN=$PAYLOAD CONSUL_HTTP_SSL_VERIFY=false \
+    # Without the scheme, which 0.7 would take for a part of the host's name; later ones take it either way.
+    answer=$(CONSUL_HTTP_ADDR=${1#*://} CONSUL_HTTP_SSL=$tls CONSUL_HTTP_SSL_VERIFY=false CONSUL_HTTP_TOKEN=$PAYLOAD \
         timeout 120 "$program" snapshot save -stale "$place/stale.snap.new" 9>&- 2>&1) || {
         rm -f -- "$place/stale.snap.new"
         die 65 "no stale snapshot: $(printf '%s' "$answer" | tail -n 2)"

@@ -34,6 +34,7 @@ from typing import Any, cast
 from redis import exceptions
 
 from recovery.adapters import durability, redis_access, redis_scripts
+from recovery.adapters.in_flight import InFlight
 from recovery.adapters.redis_client import RedisClient, explain
 from recovery.codec import Fault, Journal, read_lines, unreadable, write_line
 from recovery.errors import IllegalEvent, LeaseLost, OutOfDate, StoreForgot, StoreUnavailable, Unverified
@@ -64,6 +65,7 @@ class RedisStore:
     def __init__(self, way: RedisClient, *, key: SigningKey) -> None:
         self._way = way
         self._key = key
+        self._calls = InFlight()
         self._macs: OrderedDict[tuple[ClusterName, RunId], tuple[str, ...]] = OrderedDict()
         """The signatures of the events of each run as they were last read or written here."""
         client = self._client = way.redis
@@ -77,8 +79,12 @@ class RedisStore:
         self._once = client.register_script(redis_scripts.ONCE)
 
     async def aclose(self) -> None:
-        """Close the connections."""
+        """Cut off who still waits for an answer, and close the connections; none is opened after it."""
+        await self._calls.end()
         await self._way.aclose()
+
+    def _closed(self, undone: str) -> StoreUnavailable:
+        return StoreUnavailable(f"{self._way.name} is not asked any more, this program ends; {undone}.")
 
     async def propose(self, cluster: ClusterName, run: RunId, event: Event) -> RunId:
         """Take the lock and write the first event, or give the run that has the lock."""
@@ -383,13 +389,14 @@ class RedisStore:
     async def check_access(self) -> redis_access.Access:
         """Say who but us may write our keys, as far as our user may ask."""
         try:
-            async with asyncio.timeout(_DEADLINE_S):
-                ours = _word(await self._client.acl_whoami())
-                lines = [_word(line) for line in await self._client.acl_list()]
-                categories = {
-                    name: frozenset(_word(word) for word in await self._client.acl_cat(name))
-                    for name in sorted(redis_access.categories_in(lines))
-                }
+            with self._calls.call(lambda: self._closed("who may write was not seen")):
+                async with asyncio.timeout(_DEADLINE_S):
+                    ours = _word(await self._client.acl_whoami())
+                    lines = [_word(line) for line in await self._client.acl_list()]
+                    categories = {
+                        name: frozenset(_word(word) for word in await self._client.acl_cat(name))
+                        for name in sorted(redis_access.categories_in(lines))
+                    }
         except exceptions.NoPermissionError:
             return redis_access.Access(
                 unseen="our user may not ask, which is as it should be. An administrator sees it with "
@@ -411,11 +418,12 @@ class RedisStore:
         """What CONFIG GET says; None where it is not allowed, as a hosted Redis often has it."""
         found: dict[str, str] = {}
         try:
-            async with asyncio.timeout(_DEADLINE_S):
-                # One by one: Redis before 7 takes one name a call.
-                for name in durability.SETTINGS:
-                    answer = await self._client.config_get(name)
-                    found[name] = str(answer.get(name, ""))
+            with self._calls.call(lambda: self._closed("its settings were not read")):
+                async with asyncio.timeout(_DEADLINE_S):
+                    # One by one: Redis before 7 takes one name a call.
+                    for name in durability.SETTINGS:
+                        answer = await self._client.config_get(name)
+                        found[name] = str(answer.get(name, ""))
         except (exceptions.RedisError, OSError):
             return None
         return found
@@ -433,8 +441,9 @@ class RedisStore:
 
     async def _ask(self, call: Callable[[], Awaitable[Any] | Any], *, undone: str) -> Any:
         try:
-            async with asyncio.timeout(_DEADLINE_S):
-                return await call()
+            with self._calls.call(lambda: self._closed(undone)):
+                async with asyncio.timeout(_DEADLINE_S):
+                    return await call()
         except (exceptions.RedisError, OSError) as error:
             happened, next_step = explain(error, certificate_missing=self._way.certificate_missing)
             raise StoreUnavailable(f"{self._way.name} {happened}; {undone}. {next_step}") from None

@@ -19,6 +19,7 @@ from typing import Final, NoReturn, TypeGuard
 import asyncssh
 import msgspec
 
+from recovery.adapters.in_flight import InFlight
 from recovery.errors import HostUnreachable, InDoubt
 
 _STILL_GONE_S: Final = 10.0
@@ -57,6 +58,7 @@ class SshPool:
 
     def __init__(self, access: SshAccess) -> None:
         self._access = access
+        self._calls = InFlight()
         self._connecting: dict[str, asyncio.Task[asyncssh.SSHClientConnection]] = {}
         self._failed: dict[str, tuple[float, str]] = {}
         self._sockets: dict[
@@ -76,6 +78,12 @@ class SshPool:
         Who is not patient takes a failure of the last seconds for an answer; for looks, never for acts.
         Raises HostUnreachable while nothing was sent, InDoubt when the connection or the time ended after it was.
         """
+        with self._calls.call(lambda: _closed(host)):
+            return await self._run(host, command, stdin=stdin, timeout_s=timeout_s, patient=patient)
+
+    async def _run(
+        self, host: str, command: str, *, stdin: bytes, timeout_s: float, patient: bool
+    ) -> Completed:
         process = await self._start(host, command, patient=patient)
         # A command that has ended already (sudo refused it) takes no input; its own words are worth more.
         with contextlib.suppress(BrokenPipeError):
@@ -201,6 +209,10 @@ class SshPool:
         A Unix socket in a private folder, not a local port: other users of this machine must not get in by it.
         Nothing is known of the far end until somebody connects: one that refuses shows as a closed connection.
         """
+        with self._calls.call(lambda: _closed(host)):
+            return await self._socket_to(host, port)
+
+    async def _socket_to(self, host: str, port: int) -> str:
         # One lock a host: a dead host, which takes seconds to give up, must not hold up the others.
         async with self._forwarding.setdefault(host, asyncio.Lock()):
             connection = await self._connection(host, patient=False)
@@ -214,8 +226,13 @@ class SshPool:
                 self._folder = tempfile.mkdtemp(prefix="consul-recovery-")
             self._count += 1
             path = str(Path(self._folder) / f"{self._count}.sock")
+            opening = asyncio.ensure_future(connection.forward_local_path_to_port(path, "127.0.0.1", port))
             try:
-                listener = await connection.forward_local_path_to_port(path, "127.0.0.1", port)
+                listener = await asyncio.shield(opening)
+            except asyncio.CancelledError:
+                # It takes a moment. Cut off in the middle, asyncio would leave the socket open.
+                (await opening).close()
+                raise
             except (OSError, asyncssh.Error) as error:
                 raise HostUnreachable(
                     f"{host}: no forward to port {port} could be opened ({error}). Nothing was done. "
@@ -225,9 +242,11 @@ class SshPool:
             return path
 
     async def aclose(self) -> None:
-        """Close all connections and remove the sockets."""
+        """Cut off who is still at work here, close all connections and remove the sockets; none is made after it."""
+        await self._calls.end()
         for _, listener, _ in self._sockets.values():
             listener.close()
+            await listener.wait_closed()
         self._sockets.clear()
         tasks, self._connecting = list(self._connecting.values()), {}
         for task in tasks:
@@ -245,6 +264,10 @@ def _usable(
     task: asyncio.Task[asyncssh.SSHClientConnection] | None,
 ) -> TypeGuard[asyncio.Task[asyncssh.SSHClientConnection]]:
     return task is not None and task.done() and not task.cancelled() and task.exception() is None
+
+
+def _closed(host: str) -> HostUnreachable:
+    return HostUnreachable(f"{host}: it is not asked any more, this program ends. Nothing was done.")
 
 
 def _cut_off(host: str, error: object) -> str:

@@ -139,6 +139,12 @@ async def start_with_override(host: Host) -> None:
     await host.run(f"echo '{{\"bootstrap_expect\": 1}}' >{OVERRIDE}; systemctl start consul")
 
 
+async def all_tagged(host: Host) -> bool:
+    """Whether the catalogue has each node's tagged addresses: its agent enters them after the leader entered it."""
+    nodes = (await host.api("/v1/catalog/nodes")).json()
+    return len(nodes) == 3 and all(node["TaggedAddresses"] for node in nodes)
+
+
 async def test_the_trap(lab: Lab, old_consul: Path) -> None:
     """Servers stopped one after the other and started again: followers for ever, and the logs say who can lead."""
     cluster = await lab.up(servers=3, consul=old_consul)
@@ -146,6 +152,7 @@ async def test_the_trap(lab: Lab, old_consul: Path) -> None:
     assert (await s1.api("/v1/kv/k", method="PUT", body=b"v1")).body.strip() == b"true"
     leader = await cluster.wait_for_leader()
     follower = next(host for host in lab.servers if host != leader)
+    await until(lambda: all_tagged(leader))
     await assert_looks_like(follower, "0.6.4-healthy", "s1")
     await assert_looks_like(leader, "0.6.4-healthy", "s2")
     assert "3 / 3 node(s) completed / acknowledged" in await s1.run("consul exec true")
