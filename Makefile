@@ -42,8 +42,9 @@ test: lab-root ## all tests, those on real hosts with real Consul too (root)
 	@$(AS_ROOT) $(VENV)/pytest -m "not soak" -n 2 --dist loadscope
 
 # Other programs are on the vendor's releases page; without CONSUL this runs the lab's stand-in of 0.6.4.
-test-consul: lab-root ## the tests about Consul below 0.7, or about the WAL log store from 1.15 on; CONSUL=/path/to/consul (root)
-	@$(AS_ROOT) $(if $(CONSUL),LAB_CONSUL="$(abspath $(CONSUL))") $(VENV)/pytest -m "(old_consul or wal_consul) and not soak"
+test-consul: lab-root ## the tests on real hosts that fit another Consul, old or new; CONSUL=/path/to/consul (root)
+	@$(AS_ROOT) $(if $(CONSUL),LAB_CONSUL="$(abspath $(CONSUL))") \
+		$(VENV)/pytest tests/integration -m "$(if $(CONSUL),lab,old_consul) and not soak"
 
 planted: setup ## plant known bugs in a copy, one after the other, and see that the tests catch each
 	@$(VENV)/python -m tests.planted

@@ -6,7 +6,6 @@ A test that asks for `lab` gets the mark of the same name, and the lab of the se
 
 import os
 from collections.abc import AsyncIterator, Generator, Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,38 +16,43 @@ from lab.errors import LabError
 from lab.oldconsul.build import program as stand_in
 from lab.root import ensure_root
 from lab.sampler import LeaderSampler
+from tests.integration.fitting import OLD, Fit, given_program, left_out, summary, told
 from tests.integration.watching import journal, watched
+
+UNFIT = pytest.StashKey[dict[pytest.Item, Fit]]()
+
+
+def pytest_report_header() -> list[str]:
+    """Say which Consul is given, before anything is run with it."""
+    given = given_program()
+    return [] if given is None else [str(given)]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark every test that stands on the lab, and those about one kind of Consul; leave out what no program is for.
-
-    The tests about the WAL log store need a Consul that the lab cannot get by itself. With one, those about old
-    Consul are left out.
-    """
-    other_kind: list[pytest.Item] = []
+    """Mark every test that stands on the lab, and those about one kind of Consul; leave out what no program is for."""
     for item in items:
         if not isinstance(item, pytest.Function):
             continue
-        if "session_lab" in item.fixturenames:
+        if {"session_lab", "data_centre"} & set(item.fixturenames):
             item.add_marker(pytest.mark.lab)
         if "old_consul" in item.fixturenames:
             item.add_marker(pytest.mark.old_consul)
-            if _given_has_wal():
-                other_kind.append(item)
         if "wal_consul" in item.fixturenames:
-            item.add_marker(pytest.mark.wal_consul)
-            if not _given_has_wal():
-                other_kind.append(item)
-    if other_kind:
-        config.hook.pytest_deselected(items=other_kind)
-        items[:] = [item for item in items if item not in other_kind]
+            item.add_marker(pytest.mark.consul(since=HAS_WAL))
+    unfit = left_out(items, given_program())
+    if unfit:
+        config.hook.pytest_deselected(items=list(unfit))
+        items[:] = [item for item in items if item not in unfit]
+    config.stash[UNFIT] = unfit
 
 
-@cache
-def _given_has_wal() -> bool:
-    given = os.environ.get("LAB_CONSUL")
-    return given is not None and consul_program(ensure_root(), Path(given)).version >= HAS_WAL
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what was run with the Consul that is given, and what was not: nothing is known of that."""
+    unfit: dict[pytest.Item, Fit] = config.stash.get(UNFIT, {})
+    ended = (*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed"))
+    ran = sum(report.when == "call" for report in ended)
+    for line in summary(given_program(), ran=ran, unfit=unfit):
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")
@@ -82,10 +86,9 @@ def old_consul() -> Path:
     given = os.environ.get("LAB_CONSUL")
     path = Path(given) if given else stand_in()
     version = consul_program(ensure_root(), path).version
-    if version >= (0, 7, 0):
-        told = ".".join(str(part) for part in version)
+    if version >= OLD:
         pytest.fail(
-            f"{path} is Consul {told}, and these tests are about Consul below 0.7 (0.6.4 was measured)."
+            f"{path} is Consul {told(version)}, and these tests are about Consul below 0.7 (0.6.4 was measured)."
             " Nothing was tested with it. Give an older one: make test-consul CONSUL=/path/to/consul",
             pytrace=False,
         )

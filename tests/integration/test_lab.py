@@ -193,6 +193,7 @@ async def test_full_disk_is_full(lab: Lab) -> None:
     assert await lab.host("s3").run(script) == "full\n"
 
 
+@pytest.mark.consul(since=(1, 4, 0))
 async def test_acl_default_deny(lab: Lab) -> None:
     """With ACLs on nothing is told without a token, and the recovery token opens the node's own agent."""
     cluster = await lab.up(servers=3, acl=True)

@@ -17,7 +17,7 @@ from recovery.model import AgentView, ClusterName, ClusterSpec, Holds, RunId, Se
 from recovery.plan import ClusterAnswers, SaveSnapshot, SnapshotSaved
 from recovery.ports import ActKey
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.consul(since=(1, 4, 0))]
 
 S1 = ServerName("s1")
 WorldMaker = Callable[[AgentAccess], ClusterWorld]

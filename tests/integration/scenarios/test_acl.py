@@ -2,12 +2,15 @@
 
 import asyncio
 
+import pytest
+
 from lab.datacentre import Lab
 from recovery.diagnosis import MajorityGone
 from recovery.journal import Outcome
 from tests.integration.rig import open_rig
 
 
+@pytest.mark.consul(since=(1, 4, 0))
 async def test_status_and_recovery_with_the_recovery_token(lab: Lab) -> None:
     """A restarted survivor with ACLs denies every token but the agent recovery token; it is recovered all the same."""
     cluster = await lab.up(servers=3, acl=True)

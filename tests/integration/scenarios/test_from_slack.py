@@ -9,6 +9,7 @@ import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
 from redis.asyncio import Redis
 
 from lab.bot_process import BotProcess
@@ -22,6 +23,7 @@ from tests.integration.terminal_process import alice_is_us, consul_recovery
 LOST = {"type:s2": "s2", "type:s3": "s3"}
 
 
+@pytest.mark.consul(since=(1, 4, 0))
 async def test_a_majority_gone_for_good_is_recovered_from_slack_and_no_secret_shows(lab: Lab) -> None:
     """From /consul recover to the done card; every planted secret stays out of whatever anybody can read later."""
     cluster = await lab.up(servers=3, acl=True)

@@ -3,6 +3,8 @@
 import asyncio
 import time
 
+import pytest
+
 from lab.breakage import stop_without_leave
 from lab.datacentre import Lab
 from lab.host import Host
@@ -135,6 +137,7 @@ async def _one_survivor(lab: Lab) -> None:
     await stop_without_leave(lab.host("s1"))
 
 
+@pytest.mark.consul(since=(0, 8, 0), below=(1, 9, 0))
 async def test_raft_protocol_2_is_recovered_by_addresses(lab: Lab) -> None:
     """Where addresses are the ids, peers.json is an array of them; Consul takes it, and the key is still there."""
     await lab.up(servers=3, config={"raft_protocol": 2})
