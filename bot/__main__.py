@@ -61,7 +61,9 @@ log = structlog.get_logger()
 def main() -> None:
     """Run the bot; a start that cannot work ends with one message and status 1."""
     parser = argparse.ArgumentParser(
-        prog="consul-recovery-bot", description="The Slack bot that recovers Consul clusters."
+        prog="consul-recovery-bot",
+        description="The Slack bot that recovers Consul clusters.",
+        allow_abbrev=False,
     )
     parser.add_argument("--settings", metavar="FILE", help="the settings file")
     parser.add_argument("--version", action="version", version=version())
