@@ -11,6 +11,7 @@ RecoveryError                    every fault of ours that a person may read
 ├── Unverified                   stored data that was not signed with our key, or not for where it stands
 ├── JournalUnreadable            a run whose journal holds something that cannot be read; only unlock is left
 ├── HostUnreachable              no SSH session to a host (network, key, host key, name)
+│   └── HostHindered             the host answers, but what is there could not be seen: it is not gone
 ├── HostRefused                  host.sh said no: precondition, epoch, lock, space, sudo
 │   └── HostBusy                 another call is at work on that host; it can be asked again
 ├── InventoryProblem             an Ansible inventory, or the program that prints it, cannot be used
@@ -86,6 +87,10 @@ class JournalUnreadable(RecoveryError):
 
 class HostUnreachable(RecoveryError):
     """A host gave no SSH session: unreachable is *unknown*, never *dead*."""
+
+
+class HostHindered(HostUnreachable):
+    """The host answers SSH and lets nobody look: a key, a host key, a session that breaks off. It is not gone."""
 
 
 class HostRefused(RecoveryError):

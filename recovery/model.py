@@ -262,6 +262,8 @@ class ServerObservation(msgspec.Struct, frozen=True, kw_only=True):
     address: str
     host: HostView | None = None
     host_problem: str = ""
+    answers: bool = False
+    """Whether the host answers SSH although it could not be looked at; nobody may say that such a one is gone."""
     agent: AgentView | None = None
     agent_problem: str = ""
     stored: StoredLog | None = None

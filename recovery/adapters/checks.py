@@ -263,6 +263,11 @@ async def _is_voter(probe: Probe, server: ServerName) -> Fact:
     # Below protocol 3 the id in the configuration is the address.
     if address and address in {host_of(peer.address) for peer in voters if peer.id == peer.address}:
         return Holds(f"a peer in the configuration of the leader {leaders[0]}")
+    if own.node_id and own.node_id in {peer.id for peer in leading.configuration}:
+        return Fails(
+            f"in the configuration of the leader {leaders[0]}, without a vote so far: autopilot gives it one once it "
+            "has been healthy for server_stabilization_time (10 s where nobody sets it)"
+        )
     return Fails(f"not a voter in the configuration of the leader {leaders[0]}")
 
 
@@ -359,7 +364,10 @@ async def _one_history(probe: Probe, freshest: ServerName, others: tuple[ServerN
 
 async def _silent(probe: Probe, check: Silent) -> Fact:
     names = tuple(each.name for each in probe.spec.servers)
-    hosts = await looks(probe, names)
+    hosts, hindered = await asyncio.gather(looks(probe, names), probe.hindered(names))
+    for name in hindered:
+        if name == check.name or probe.spec.address_of(name) == host_of(check.address):
+            return Fails(f"the host of {name} answers, though it could not be looked at: it is not gone")
     reached = {name: host for name, host in hosts.items() if isinstance(host, HostView)}
     if not reached:
         return Unknown("no host of the cluster answers, so nobody could see it alive")

@@ -25,7 +25,7 @@ from recovery.adapters.shared_question import SharedQuestion
 from recovery.adapters.ssh import SshPool
 from recovery.boltfile import RaftLogUnreadable
 from recovery.diagnosis.versions import live_peers_file
-from recovery.errors import RecoveryError
+from recovery.errors import HostHindered, HostRefused, HostUnreachable, RecoveryError
 from recovery.model import (
     AgentView,
     ClientAgent,
@@ -41,6 +41,7 @@ from recovery.raftentry import LogPosition, parse_snapshot_meta
 from recovery.raftlog import newest_snapshot
 
 _SERVER_DEADLINE_S: Final = 30.0
+_AROUND_S: Final = 5.0
 _JOURNAL_LINES: Final = 300
 HEARTBEAT_TIMEOUT_S: Final = 1.0
 """Raft's HeartbeatTimeout: below 0.7 whoever was started or has stepped down waits at least this long before it leads.
@@ -121,13 +122,40 @@ class Probe(LogReader):
             async with asyncio.timeout(_SERVER_DEADLINE_S):
                 return await self._observe_reached(blind)
         except RecoveryError as fault:
-            return msgspec.structs.replace(blind, host_problem=str(fault))
+            problem = str(fault)
+            if isinstance(fault, HostRefused):
+                problem += await self._around(server.name)
+            return msgspec.structs.replace(blind, host_problem=problem, answers=answers(fault))
         except TimeoutError:
             return msgspec.structs.replace(
                 blind,
+                answers=self._pool.connected(server.address),
                 host_problem=f"{server.address}: not looked at within {_SERVER_DEADLINE_S:g} s. Nothing was done. "
                 "Check that host's load and the network to it.",
             )
+
+    async def hindered(self, names: Iterable[ServerName]) -> tuple[ServerName, ...]:
+        """Name the servers whose host answers SSH and could not be looked at just now."""
+
+        async def one(name: ServerName) -> bool:
+            try:
+                await self.hosts[name].look()
+            except RecoveryError as fault:
+                return answers(fault)
+            return False
+
+        asked = tuple(names)
+        found = await asyncio.gather(*(one(name) for name in asked))
+        return tuple(name for name, is_so in zip(asked, found, strict=True) if is_so)
+
+    async def _around(self, name: ServerName) -> str:
+        """Look past a unit that could not be read: which agents run on the host all the same; "" where none is seen."""
+        with contextlib.suppress(RecoveryError, TimeoutError):
+            async with asyncio.timeout(_AROUND_S):
+                found = await self.hosts[name].around()
+            if found:
+                return f" Past the unit: {'; '.join(found)}."
+        return ""
 
     async def _observe_reached(self, blind: ServerObservation) -> ServerObservation:
         host = await self.hosts[blind.name].look()
@@ -262,3 +290,8 @@ class _LogEnd(NamedTuple):
 
     asked_s: float
     last: LogPosition
+
+
+def answers(fault: RecoveryError) -> bool:
+    """Whether a host that gave this fault is there all the same."""
+    return not isinstance(fault, HostUnreachable) or isinstance(fault, HostHindered)

@@ -1369,6 +1369,23 @@ find_snapshots() {
     done
 }
 
+# What runs here whatever the unit is called: for a unit that is not there, is masked, or does not run the agent itself.
+# One program reads all command lines; a word `agent` in one that a program named consul* has is an agent.
+verb_around() {
+    for found in $(grep -lzx agent /proc/[0-9]*/cmdline 2>/dev/null); do
+        process=${found#/proc/}
+        process=${process%/cmdline}
+        case $(tr '\0' '\n' <"$found" 2>/dev/null) in *consul*) ;; *) continue ;; esac
+        unit=$(sed -n -e 's|^.*/\([^/]*\.service\)$|\1|p' -e 's|^.*/\([^/]*\.scope\)$|\1|p' "/proc/$process/cgroup" \
+            2>/dev/null | head -n 1)
+        say agent "process $process (${unit:-in no unit}) is a Consul agent"
+    done
+    # 206C is 8300, 0A is listening.
+    if grep -q ':206C [0-9A-F]*:0000 0A ' /proc/net/tcp /proc/net/tcp6 2>/dev/null; then
+        say agent "somebody listens on port 8300"
+    fi
+}
+
 # Ranges of raft.db: `offset:length,offset:length`. The main pid is said too: a live file may change meanwhile.
 # `snapshots` as a second word: with the meta.json of each, and `steady` if neither the file nor the process has
 # changed from before the first range to after the last meta.json.
@@ -2348,7 +2365,7 @@ main() {
         look | raft-read | wal-read | raft-snapshots | peers | info | journal | archive-check)
             load_unit
             ;;
-        receipt | snapshot-check) ;;
+        receipt | snapshot-check | around) ;;
         hold | release | stop | start | fence | lift | archive | wipe-raft | snapshot | write-peers | remove-peers | \
             override-expect | remove-override)
             begin "$@"
@@ -2364,6 +2381,7 @@ main() {
         peers) verb_peers ;;
         info) verb_info ;;
         journal) verb_journal "${1:-}" ;;
+        around) verb_around ;;
         receipt) verb_receipt "$@" ;;
         archive-check) verb_archive_check "${1:-}" ;;
         snapshot-check) verb_snapshot_check "${1:-}" ;;

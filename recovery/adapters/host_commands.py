@@ -17,7 +17,7 @@ import msgspec
 
 from recovery.adapters.shared_question import SharedQuestion
 from recovery.boltfile import PageRequest
-from recovery.errors import HostBusy, HostRefused, HostUnreachable, InDoubt
+from recovery.errors import HostBusy, HostHindered, HostRefused, InDoubt
 from recovery.model import HostView
 from recovery.ports import ActKey
 from recovery.walsegment import WalkRequest
@@ -91,6 +91,10 @@ class Lines(msgspec.Struct, frozen=True):
     def has(self, name: str) -> bool:
         """Tell whether the name is there."""
         return any(found == name for found, _ in self.pairs)
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Give all values of a name."""
+        return tuple(value for found, value in self.pairs if found == name)
 
     def blobs(self, name: str) -> tuple[bytes, ...]:
         """Give all values of a name out of base64."""
@@ -255,6 +259,10 @@ class Host:
         # The program is the one that was asked before; asking it again would be half of a look's time.
         return msgspec.structs.replace(view, version=self._version[1])
 
+    async def around(self) -> tuple[str, ...]:
+        """Say which Consul agents run on the host, and who listens on the server port, whatever its units are."""
+        return (await self._read("around")).texts("agent")
+
     async def raft_read(self, ranges: tuple[tuple[int, int], ...], *, snapshots: bool = False) -> Chunk:
         """Read byte ranges (offset, length) of raft.db, fewer bytes at the file's end; `snapshots`: and the metas."""
         wanted = ",".join(f"{offset}:{length}" for offset, length in ranges)
@@ -362,7 +370,7 @@ class Host:
         try:
             return await self._call(verb, arguments, payload=payload, timeout_s=timeout_s, patient=patient)
         except InDoubt as doubt:
-            raise HostUnreachable(f"It was only a look ({verb}), nothing was changed. {doubt}") from None
+            raise HostHindered(f"It was only a look ({verb}), nothing was changed. {doubt}") from None
 
     async def _call(
         self, verb: str, arguments: tuple[str, ...], *, payload: str, timeout_s: float, patient: bool

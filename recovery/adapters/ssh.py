@@ -20,7 +20,7 @@ import asyncssh
 import msgspec
 
 from recovery.adapters.in_flight import InFlight
-from recovery.errors import HostUnreachable, InDoubt
+from recovery.errors import HostHindered, HostUnreachable, InDoubt
 
 _STILL_GONE_S: Final = 10.0
 """How long a failure to connect answers those who only look, while the next attempt is under way.
@@ -60,7 +60,7 @@ class SshPool:
         self._access = access
         self._calls = InFlight()
         self._connecting: dict[str, asyncio.Task[asyncssh.SSHClientConnection]] = {}
-        self._failed: dict[str, tuple[float, str]] = {}
+        self._failed: dict[str, tuple[float, HostUnreachable]] = {}
         self._sockets: dict[
             tuple[str, int], tuple[asyncssh.SSHClientConnection, asyncssh.SSHListener, str]
         ] = {}
@@ -115,7 +115,7 @@ class SshPool:
                 )
             except asyncssh.ChannelOpenError as error:
                 if not connection.is_closed() or last_try:
-                    raise HostUnreachable(
+                    raise HostHindered(
                         f"{host}: sshd refuses a session ({error.reason}). Nothing was done. "
                         "Look at sshd's log on that host (MaxSessions, ForceCommand)."
                     ) from None
@@ -148,9 +148,10 @@ class SshPool:
             # Should all who asked be gone before it ends, nobody is left to hear of its fault.
             task.add_done_callback(lambda attempt: attempt.cancelled() or attempt.exception())
             self._connecting[host] = task
-        failed_at_s, why = self._failed.get(host, (0.0, ""))
-        if not patient and not task.done() and why and time.monotonic() - failed_at_s < _STILL_GONE_S:
-            raise HostUnreachable(why)
+        failed_at_s, fault = self._failed.get(host, (0.0, None))
+        gone = fault is not None and time.monotonic() - failed_at_s < _STILL_GONE_S
+        if fault is not None and gone and not patient and not task.done():
+            raise type(fault)(str(fault))
         # Shielded: one caller that gives up must not take the connection from the others.
         return await asyncio.shield(task)
 
@@ -158,7 +159,7 @@ class SshPool:
         try:
             connection = await self._attempt(host)
         except HostUnreachable as fault:
-            self._failed[host] = (time.monotonic(), str(fault))
+            self._failed[host] = (time.monotonic(), fault)
             raise
         self._failed.pop(host, None)
         return connection
@@ -241,6 +242,11 @@ class SshPool:
             self._sockets[host, port] = (connection, listener, path)
             return path
 
+    def connected(self, host: str) -> bool:
+        """Whether a session to the host is open now."""
+        task = self._connecting.get(host)
+        return _usable(task) and not task.result().is_closed()
+
     async def aclose(self) -> None:
         """Cut off who is still at work here, close all connections and remove the sockets; none is made after it."""
         await self._calls.end()
@@ -278,7 +284,10 @@ def _cut_off(host: str, error: object) -> str:
 
 
 def _explain(host: str, access: SshAccess, known_hosts: asyncssh.SSHKnownHosts, error: Exception) -> NoReturn:
-    """Raise HostUnreachable with one sentence about the cause and one about what to do."""
+    """Raise HostUnreachable with one sentence about the cause and one about what to do.
+
+    HostHindered where something answered: whoever says that this host is gone for good is wrong.
+    """
     where = host if access.port == 22 else f"{host} port {access.port}"
     match error:
         case asyncssh.HostKeyNotVerifiable():
@@ -314,4 +323,6 @@ def _explain(host: str, access: SshAccess, known_hosts: asyncssh.SSHKnownHosts, 
             text = f"{where}: no way to the host ({error.strerror or error}). Nothing was done. Check the network."
         case _:
             text = f"{where}: no SSH session ({error}). Nothing was done. Look at sshd's log on that host."
+    if isinstance(error, asyncssh.Error) and not isinstance(error, asyncssh.ConnectionLost):
+        raise HostHindered(text) from None
     raise HostUnreachable(text) from None

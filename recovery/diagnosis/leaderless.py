@@ -26,7 +26,9 @@ def led_from_elsewhere(seen: Survey) -> OutOfSight | None:
         headline=f"{seen.observation.cluster}: {names(followers)} follow{'s' if len(followers) == 1 else ''} a "
         f"leader at {seen.led_from}, which this bot cannot reach",
         evidence=(*(voter_line(v) for v in seen.voters if v.sight is not Sight.RUNNING), *server_lines(seen)),
-        advice="After a crash others name the dead leader for some seconds: look again in 30 s. If it stays, "
+        advice=mend_the_look(hindered)
+        if (hindered := tuple(s.name for s in seen.observation.servers if s.answers))
+        else "After a crash others name the dead leader for some seconds: look again in 30 s. If it stays, "
         "the cluster has a leader, and only the bot's way to it is broken: mend that (`consul-recovery doctor`).",
         unseen=(seen.led_from,),
     )
@@ -37,6 +39,7 @@ def out_of_sight(seen: Survey) -> OutOfSight | None:
     unseen = tuple(
         f"{s.name}: {s.host_problem or 'no answer'}" for s in seen.observation.servers if not s.reached
     )
+    hindered = tuple(s.name for s in seen.observation.servers if s.answers)
     unread = tuple(
         f"{s.name}: {s.agent_problem or s.stored_problem or 'its log could not be read'}"
         for s in seen.observation.servers
@@ -49,7 +52,8 @@ def out_of_sight(seen: Survey) -> OutOfSight | None:
         evidence=server_lines(seen),
         advice=" ".join(
             (
-                *((_BRING_BACK,) if unseen else ()),
+                *((_BRING_BACK,) if len(unseen) > len(hindered) else ()),
+                *((mend_the_look(hindered),) if hindered else ()),
                 *((_unread(tuple(line.partition(":")[0] for line in unread)),) if unread else ()),
                 "`consul-recovery doctor` checks the way step by step.",
             )
@@ -112,6 +116,15 @@ def majority_gone(seen: Survey) -> MajorityGone | OutOfSight | None:
     missing = tuple(v for v in seen.voters if v not in survivors)
     if not survivors or not missing:
         return None
+    hindered = tuple(v.name for v in missing if v.sight is Sight.HINDERED)
+    if hindered:
+        return OutOfSight(
+            headline=f"{seen.observation.cluster}: cannot tell, {names(hindered)} answer"
+            f"{'s' if len(hindered) == 1 else ''} but could not be looked at: the cluster may have a leader there",
+            evidence=(*(voter_line(v) for v in missing), *server_lines(seen)),
+            advice=mend_the_look(hindered),
+            unseen=hindered,
+        )
     gone = tuple(v for v in missing if v.sight in {Sight.REPLACED, Sight.EMPTIED} or _claimed(v, seen))
     # An emptied server is held and seen itself; nobody has to vouch for it.
     unaccounted = tuple(v for v in missing if v.sight is not Sight.EMPTIED and not _claimed(v, seen))
@@ -163,6 +176,14 @@ def majority_gone(seen: Survey) -> MajorityGone | OutOfSight | None:
         survivors=survivors,
         gone=gone,
         unaccounted=unaccounted,
+    )
+
+
+def mend_the_look(hindered: tuple[str, ...]) -> str:
+    """The next thing to do where a host answers and what is on it could not be seen."""
+    return (
+        f"Mend what hinders the look at {names(hindered)} (named above), "
+        "and look again. Nobody may say that a server is gone whose host answers."
     )
 
 

@@ -40,6 +40,8 @@ class Sight(StrEnum):
     UNREACHED = "not reachable"
     UNREAD = "not found on its host"
     """Its host was looked at, but what its agent is configured with, and so where its data is, could not be told."""
+    HINDERED = "reached, but could not be looked at"
+    """Its host answers SSH: the agent may run and lead, or hold the newest entry. Not to be claimed as gone."""
     REPLACED = "replaced"
     """The server of that name is reached and carries another id: the old disk is not there."""
     UNMATCHED = "unknown"
@@ -260,7 +262,9 @@ def _sight(peer: Peer, observation: ClusterObservation) -> VoterSight:
     if namesake is None:
         return VoterSight(NodeId(peer.id), peer.address, name or peer.address, Sight.UNMATCHED)
     sight = Sight.UNREACHED
-    if unread_configuration(namesake):
+    if namesake.answers:
+        sight = Sight.HINDERED
+    elif unread_configuration(namesake):
         sight = Sight.UNREAD
     elif namesake.reached and namesake.node_id:
         sight = Sight.REPLACED
@@ -273,7 +277,7 @@ def _sight_of(server: ServerObservation) -> Sight:
     host = server.host
     if host is None:
         # The agent answers through SSH, so without a host nothing of it was seen.
-        return Sight.UNREACHED
+        return Sight.HINDERED if server.answers else Sight.UNREACHED
     if host.fenced_by:
         return Sight.FENCED
     if bare(server):

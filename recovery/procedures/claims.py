@@ -30,6 +30,11 @@ def contradictions(seen: Survey, lost: tuple[ServerName, ...]) -> tuple[str, ...
             alive = sign_of_life(voter, seen.observation)
             if alive:
                 problems.append(f"You say {name} is gone for good, but {alive}.")
+            elif voter.sight is Sight.HINDERED:
+                problems.append(
+                    f"You say {name} is gone for good, but its host answers; it only could not be looked at "
+                    f"({seen.server(voter.name).host_problem}). Its agent may run, and its log may be the newest."
+                )
             elif voter.sight is Sight.EMPTIED:
                 problems.append(f"{name} is reached and blank: it joins at the end, do not claim it as lost.")
             elif voter.sight is Sight.UNREAD:
@@ -59,6 +64,11 @@ def unaccounted(seen: Survey) -> tuple[VoterSight, ...]:
     """The voters that are neither there nor claimed."""
     there = seen.seen(Sight.RUNNING, Sight.STOPPED, Sight.EMPTIED)
     return tuple(voter for voter in seen.voters if voter not in there and not seen.claimed(voter))
+
+
+def claimable(seen: Survey) -> tuple[VoterSight, ...]:
+    """Of those the ones of which somebody may say that they are gone: never one whose host answers."""
+    return tuple(voter for voter in unaccounted(seen) if voter.sight not in {Sight.HINDERED, Sight.UNREAD})
 
 
 def claims(seen: Survey) -> tuple[Claim, ...]:

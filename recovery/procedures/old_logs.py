@@ -103,7 +103,12 @@ def contradictions(observation: ClusterObservation, lost: tuple[ServerName, ...]
     named = {word for server in found for word in _names_of(server, observation)}
     problems = [f"“{name}” is none of the servers of the settings." for name in lost if name not in named]
     for server in found:
-        if server.reached:
+        if server.answers:
+            problems.append(
+                f"You say {server.name} is gone for good, but its host answers; it only could not be looked at "
+                f"({server.host_problem}). Do not claim it as lost."
+            )
+        elif server.reached:
             state = "blank: it joins at the end" if blank(server) else "its data is there"
             problems.append(
                 f"You say {server.name} is gone for good, but its host is reached and {state}. "

@@ -19,6 +19,8 @@ promotes them. Blank servers come last.
 from __future__ import annotations
 
 from recovery.diagnosis import MajorityGone, ServersStopped, Sight, Survey, VoterSight, survey
+from recovery.diagnosis.evidence import unseen
+from recovery.diagnosis.leaderless import mend_the_look
 from recovery.diagnosis.survey import blank, has_files, is_peer, of_older_sets, position, raft_address
 from recovery.diagnosis.versions import live_peers_file
 from recovery.model import ClusterObservation, NodeId, ServerName, ServerObservation, host_of
@@ -49,7 +51,7 @@ from recovery.plan import (
     WritePeers,
 )
 from recovery.procedures import parts
-from recovery.procedures.claims import claims, unaccounted
+from recovery.procedures.claims import claimable, claims, unaccounted
 from recovery.procedures.ranking import ranking
 from recovery.raftentry import LogPosition, Peer
 
@@ -73,13 +75,16 @@ def build(
     survivors = seen.survivors
     problems = _problems(seen, survivors)
     if problems:
-        missing = ",".join(dict.fromkeys((*lost, *(v.claim_as for v in unaccounted(seen)))))
+        missing = ",".join(dict.fromkeys((*lost, *(v.claim_as for v in claimable(seen)))))
+        hindered = tuple(server.name for server in observation.servers if server.answers)
         return Refusal(
             procedure=NAME,
             reasons=problems,
             next_step=f"Bring them back, or, only if they are gone for good: "
             f"`/consul recover {observation.cluster} --lost {missing}`."
-            if unaccounted(seen)
+            if claimable(seen)
+            else mend_the_look(hindered)
+            if hindered
             else "Nothing was done. Mend what is named above, then ask again.",
         )
     bigger = isinstance(diagnosis, ServersStopped) and not of_older_sets(seen)
@@ -95,11 +100,11 @@ def _problems(seen: Survey, voters: tuple[VoterSight, ...]) -> tuple[str, ...]:
     for server in seen.observation.servers:
         if not server.reached and not _is_voter(server, seen):
             problems.append(
-                f"{server.name}: host not reachable ({server.host_problem}), and it is no voter, so nobody can "
+                f"{server.name}: {unseen(server)}, and it is no voter, so nobody can "
                 "claim it: bring it back, or take it out of the settings and restart the bot."
             )
         elif not server.reached and not _claimed(server, seen):
-            problems.append(f"{server.name}: host not reachable ({server.host_problem}), and not claimed.")
+            problems.append(f"{server.name}: {unseen(server)}, and not claimed.")
     survivors = [seen.server(voter.name) for voter in voters]
     problems += [
         f"{server.name}: its last log position is not known ({server.agent_problem or server.stored_problem})."
@@ -169,14 +174,16 @@ def _left_out(seen: Survey, survivors: list[ServerObservation]) -> list[str]:
 
 
 def protocol(server: ServerObservation) -> int:
-    """The Raft protocol a server is configured with; 0 if nothing tells it.
+    """The Raft protocol a server is configured with, 2 for 1 as well; 0 if nothing tells it.
+
+    Below 3 all name peers by their addresses, and peers.json is written alike (measured on 0.7.5, which says 1).
 
     From the agent; of a stopped one from its configuration: only protocol 3
     has ids that are not addresses. Where ids still are addresses, a Consul from
     1.0 on may all the same be set to protocol 3, its default (consul#3580).
     """
     if server.agent is not None and server.agent.raft_protocol:
-        return server.agent.raft_protocol
+        return max(server.agent.raft_protocol, 2)
     if not server.configuration:
         return 0
     if all(peer.id != peer.address for peer in server.configuration):

@@ -11,6 +11,8 @@ peers, so they elect nobody whoever starts them (docs/adr/0016); they are starte
 from __future__ import annotations
 
 from recovery.diagnosis import PeersEmptied
+from recovery.diagnosis.evidence import unseen
+from recovery.diagnosis.leaderless import mend_the_look
 from recovery.diagnosis.survey import blank, position, raft_address
 from recovery.model import ClusterObservation, ServerName, ServerObservation, host_of
 from recovery.plan import (
@@ -67,13 +69,16 @@ def build(
     claimed = old_logs.claimed(observation, lost)
     problems = _problems(observation, ranked, claimed)
     if problems:
-        silent = [server.name for server in observation.servers if not server.reached]
+        silent = [server.name for server in observation.servers if not server.reached and not server.answers]
+        hindered = tuple(server.name for server in observation.servers if server.answers)
         return Refusal(
             procedure=NAME,
             reasons=(*because, *problems),
             next_step="Bring them back, or, only if they are gone for good: "
             f"`/consul recover {observation.cluster} --lost {','.join(silent)}`."
-            if any(server not in claimed for server in observation.servers if not server.reached)
+            if any(server not in claimed for server in observation.servers if server.name in silent)
+            else mend_the_look(hindered)
+            if hindered
             else "Nothing was done. Mend what is named above, then ask again.",
         )
     claims = old_logs.claims_of(claimed, observation)
@@ -87,7 +92,7 @@ def _problems(
     observation: ClusterObservation, ranked: list[ServerObservation], claimed: list[ServerObservation]
 ) -> tuple[str, ...]:
     problems = [
-        f"{server.name}: host not reachable ({server.host_problem or 'no answer'}), and not claimed as gone."
+        f"{server.name}: {unseen(server)}, and not claimed as gone."
         for server in observation.servers
         if not server.reached and server not in claimed
     ]

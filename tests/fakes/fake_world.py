@@ -146,6 +146,8 @@ class FakeServer:
     """For so many starts it hears nobody: no leader, no peer."""
     unlisted_starts: int = 0
     """For so many starts it hears of the leader, and the leader does not make it a peer."""
+    hindered: bool = False
+    """Its host answers, and nobody can look at it: where it is not ``reachable``."""
     damaged: bool = False
     """Its log cannot be read, by nobody: an agent that is started ends at once."""
 
@@ -331,7 +333,10 @@ class FakeWorld:
     def _view(self, server: FakeServer) -> ServerObservation:
         if not server.reachable:
             return ServerObservation(
-                name=server.name, address=server.address, host_problem=f"no answer from {server.address}"
+                name=server.name,
+                address=server.address,
+                host_problem=f"no answer from {server.address}",
+                answers=server.hindered,
             )
         host = HostView(
             active_state="active" if server.running else "inactive",
@@ -545,6 +550,8 @@ class FakeWorld:
         reached = [server for server in self.servers.values() if server.reachable]
         if not reached:
             return Unknown("no host of the cluster answers, so nobody could see it alive")
+        if any(s.hindered and not s.reachable and s.name == name for s in self.servers.values()):
+            return Fails(f"the host of {name} answers")
         # Who runs is seen by every other one that runs, also where we cannot reach it.
         witnesses = [server for server in reached if server.running]
         alive = any(s.running and s.raft_id == node_id for s in self.servers.values() if witnesses)

@@ -1,6 +1,7 @@
 """A majority gone for good: the freshest survivors become the new cluster, and nothing acknowledged is lost."""
 
 import asyncio
+import re
 import time
 
 import pytest
@@ -159,3 +160,31 @@ async def test_raft_protocol_2_is_recovered_by_addresses(lab: Lab) -> None:
     assert await lab.cluster.voters(leader) == {f"{host.address}:8300" for host in lab.servers}
     for host in lab.servers:
         assert await host.run("consul kv get before") == "still here\n"
+
+
+async def test_the_only_survivor_has_no_vote(lab: Lab) -> None:
+    """All voters are gone, a server that was never promoted has the whole log: it leads alone, the key is there."""
+    await lab.up(servers=4)
+    leader = await lab.cluster.wait_for_leader()
+    await leader.run("consul operator autopilot set-config -server-stabilization-time=24h")
+    await lab.replace("s4", address="198.51.100.24")
+    survivor = lab.host("s4")
+    async with asyncio.timeout(60.0):
+        while "198.51.100.24:8300  follower  false" not in re.sub(
+            r" +", "  ", await lab.host("s1").run("consul operator raft list-peers", check=False)
+        ):
+            await asyncio.sleep(0.2)
+        await lab.host("s1").run("consul kv put key newest")
+        while await survivor.run("consul kv get -stale key", check=False) != "newest\n":
+            await asyncio.sleep(0.2)
+    await asyncio.gather(*(lab.host(name).kill() for name in ("s1", "s2", "s3")))
+    async with open_rig(lab) as rig:
+        refused = await rig.propose()
+        assert isinstance(refused, Refused)
+        command = re.search(r"--lost (\S+?)`", refused.refusal.next_step)
+        assert command is not None, refused.refusal.next_step
+        ended = await rig.recover(lost=tuple(command.group(1).split(",")))
+        assert ended.outcome is Outcome.RECOVERED, ended.waiting_step
+        assert any("s4 has had no vote so far" in line for line in ended.plan.warnings)
+    assert await lab.cluster.voters(survivor) == {"198.51.100.24:8300"}
+    assert await survivor.run("consul kv get key") == "newest\n"

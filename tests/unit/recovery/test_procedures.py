@@ -5,7 +5,7 @@ import json
 import msgspec
 
 from recovery.adapters.peers_file import peers_json
-from recovery.diagnosis import Healthy, diagnose
+from recovery.diagnosis import Healthy, OutOfSight, diagnose
 from recovery.model import ClusterObservation, KnownNode, ServerName, ServerObservation, StoredLog
 from recovery.plan import Plan, Proposal, Refusal, Risk, Silent, StartAgent, Step, WritePeers
 from recovery.procedures import propose
@@ -377,3 +377,42 @@ class TestOtherHistories:
         assert made.procedure == "peers-json"
         assert starts(made.steps) == ["s1", "s2", "s3"]
         assert made.typed_names == ()
+
+
+class TestHindered:
+    """A host that answers SSH and could not be looked at: its agent may lead, or hold the newest entry."""
+
+    def found(self) -> ClusterObservation:
+        blind = msgspec.structs.replace(
+            unreachable("s2"), answers=True, host_problem="there is no unit consul.service on this host"
+        )
+        return cluster(running("s1", voters=THREE), blind, unreachable("s3"))
+
+    def test_it_is_never_called_not_reachable_nor_bidden_to_be_claimed(self) -> None:
+        """The word is what hinders the look, and nobody is told to write --lost for it."""
+        said = diagnose(self.found())
+        assert isinstance(said, OutOfSight)
+        assert "s2 answers but could not be looked at" in said.headline
+        assert "--lost" not in said.advice
+        assert not any("s2" in line and "not reachable" in line for line in said.evidence)
+        assert any("there is no unit consul.service" in line for line in said.evidence)
+
+    def test_a_claim_about_it_is_refused(self) -> None:
+        """Whoever types that it is gone hears that its host answers."""
+        text = refused(self.found(), lost=("s2", "s3"), method="peers-json")
+        assert "You say s2 is gone for good, but its host answers" in text
+        assert "there is no unit consul.service" in text
+
+    def test_a_claim_by_its_address_is_refused_too(self) -> None:
+        """It is the same server under another word."""
+        text = refused(self.found(), lost=("198.51.100.12:8300", "s3"), method="peers-json")
+        assert "but its host answers" in text
+
+    def test_below_0_7_a_claim_about_it_is_refused(self) -> None:
+        """There nobody names voters; the server of the settings is meant."""
+        observation = cluster(
+            stopped("s1", voters=(), version="0.6.4", peers_json="null"),
+            stopped("s2", voters=(), version="0.6.4", peers_json="null"),
+            msgspec.structs.replace(unreachable("s3"), answers=True, host_problem="sudo asks for a password"),
+        )
+        assert "its host answers" in refused(observation, lost=("s3",))
