@@ -39,7 +39,7 @@ check: setup ## formatting, lint, types, and the architecture's import contracts
 
 # Two labs side by side: the tests on real hosts mostly wait, for elections and for those that are gone.
 test: lab-root ## all tests, those on real hosts with real Consul too (root)
-	@$(AS_ROOT) $(VENV)/pytest -m "not soak" -n 2 --dist loadscope
+	@$(AS_ROOT) $(VENV)/pytest -m "not soak" -n 2 --dist loadgroup
 
 # Other programs are on the vendor's releases page; without CONSUL this runs the lab's stand-in of 0.6.4.
 test-consul: lab-root ## the tests on real hosts that fit another Consul, old or new; CONSUL=/path/to/consul (root)

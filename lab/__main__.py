@@ -24,7 +24,7 @@ _Raw = argparse.RawDescriptionHelpFormatter
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m lab", description=__doc__, formatter_class=_Raw)
-    parser.add_argument("--name", default=DEFAULT_NAME, help="which lab (default: %(default)s)")
+    parser.add_argument("--name", help=f"which lab (default: {DEFAULT_NAME}; of status: all)")
     words = parser.add_subparsers(dest="word", required=True, metavar="WORD")
     words.add_parser("root", help="build the Debian tree that all hosts share, if it is not there")
     up = words.add_parser("up", help="boot hosts with a Consul cluster on them")
@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     for word, text in (("on", "switch a host on"), ("off", "cut a host's power")):
         words.add_parser(word, help=text).add_argument("host")
     down = words.add_parser("down", help="take the lab away, with all that it consists of")
+    down.add_argument("lab", nargs="?", metavar="NAME", help="which lab, as --name")
     down.add_argument(
         "--all", action="store_true", help="every lab of this machine, and what is left of dead ones"
     )
@@ -52,8 +53,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _name(arguments: argparse.Namespace) -> str:
+    return str(arguments.name or DEFAULT_NAME)
+
+
 async def _up(arguments: argparse.Namespace) -> None:
-    lab = Lab.make(arguments.name, keep=True)
+    lab = Lab.make(_name(arguments), keep=True)
     try:
         cluster = await lab.up(
             servers=arguments.servers,
@@ -90,22 +95,36 @@ async def _act(arguments: argparse.Namespace) -> None:
         case "up":
             await _up(arguments)
         case "break":
-            lab = Lab.attach(arguments.name)
+            lab = Lab.attach(_name(arguments))
             await break_cluster(lab, arguments.way)
             await _status(lab)
         case "on":
-            await Lab.attach(arguments.name).host(arguments.host).start()
+            await Lab.attach(_name(arguments)).host(arguments.host).start()
         case "off":
-            await Lab.attach(arguments.name).host(arguments.host).kill()
+            await Lab.attach(_name(arguments)).host(arguments.host).kill()
         case "down":
-            for name in lab_names() if arguments.all else (arguments.name,):
-                take_away(name)
+            _down(arguments)
         case _:
-            names = lab_names()
+            names = lab_names() if arguments.name is None else (arguments.name,)
             for name in names:
                 await _status(Lab.attach(name))
             if not names:
                 print("No lab is there. `python -m lab up` makes one.")
+
+
+def _down(arguments: argparse.Namespace) -> None:
+    there = lab_names()
+    if arguments.all:
+        for name in there:
+            take_away(name)
+        return
+    if None not in (arguments.name, arguments.lab) and arguments.name != arguments.lab:
+        raise LabError(f"Which lab, {arguments.name} or {arguments.lab}? Nothing was taken away. Name one.")
+    name = arguments.lab or _name(arguments)
+    if name not in there:
+        are = f"There is {', '.join(there)}." if there else "There is none at all."
+        raise LabError(f"There is no lab named {name}; nothing was taken away. {are}")
+    take_away(name)
 
 
 def main() -> None:
@@ -114,7 +133,7 @@ def main() -> None:
     try:
         if arguments.word == "shell":
             # Becomes the shell, so that the terminal and its signals are the host's.
-            command = Lab.attach(arguments.name).host(arguments.host).enter_command("bash", "--login")
+            command = Lab.attach(_name(arguments)).host(arguments.host).enter_command("bash", "--login")
             os.execvp(command[0], command)
         asyncio.run(_act(arguments))
     except LabError as error:

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from lab.datacentre import Lab
 from lab.demo import emptied_peers, lost_majority
+from lab.demo.ending import run_to_end
 from lab.demo.stage import Stage, Story
 from lab.errors import LabError
 from lab.slack.server import LocalSlack
@@ -76,7 +77,7 @@ def run() -> None:
     arguments = parser.parse_args()
     story = emptied_peers.STORY if arguments.staged else lost_majority.STORY
     try:
-        sys.exit(asyncio.run(main(story, play_by_hand=arguments.play, pictures=arguments.pictures)))
+        sys.exit(run_to_end(main(story, play_by_hand=arguments.play, pictures=arguments.pictures)))
     except KeyboardInterrupt:
         sys.exit(0)
     except (LabError, AssertionError) as error:

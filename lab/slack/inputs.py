@@ -11,7 +11,7 @@ from lab.slack.workspace import Json
 def read_inputs(view: Json, values: Mapping[str, Any]) -> Json:
     """The `state.values` of a submission.
 
-    `values` is keyed by action_id or block_id: a text, an option's value, a user id, or a list of option
+    `values` is keyed by block_id or action_id: a text, an option's value, a user id, or a list of option
     values for checkboxes. ValueError where the client would refuse to submit, or when a key fits no input.
     """
     state: Json = {}
@@ -20,7 +20,7 @@ def read_inputs(view: Json, values: Mapping[str, Any]) -> Json:
         if block["type"] != "input":
             continue
         element = block["element"]
-        key = next((name for name in (element["action_id"], block["block_id"]) if name in values), None)
+        key = next((name for name in (block["block_id"], element["action_id"]) if name in values), None)
         left.discard(key or "")
         given = values[key] if key is not None else _initial(element)
         if given in (None, "", []) and not block.get("optional", False):

@@ -19,6 +19,7 @@ from lab.sampler import LeaderSampler
 from tests.integration.fitting import OLD, Fit, given_program, left_out, summary, told
 from tests.integration.watching import journal, watched
 
+_HERE = Path(__file__).parent
 UNFIT = pytest.StashKey[dict[pytest.Item, Fit]]()
 
 
@@ -33,6 +34,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if not isinstance(item, pytest.Function):
             continue
+        if _HERE in item.path.parents:
+            # The tests of a module share a lab; all other tests go to whichever process is free.
+            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(_HERE))))
         if {"session_lab", "data_centre"} & set(item.fixturenames):
             item.add_marker(pytest.mark.lab)
         if "old_consul" in item.fixturenames:

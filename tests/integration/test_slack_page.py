@@ -68,7 +68,15 @@ MODAL: dict[str, Any] = {
             "block_id": "why",
             "label": plain("Reason"),
             "element": {"type": "plain_text_input", "action_id": "reason", "multiline": True},
-        }
+        },
+        {
+            # Two inputs may have one action_id: Slack tells them apart by their blocks.
+            "type": "input",
+            "block_id": "who",
+            "optional": True,
+            "label": plain("Who else"),
+            "element": {"type": "plain_text_input", "action_id": "reason"},
+        },
     ],
 }
 
@@ -101,7 +109,9 @@ def make_app(slack: LocalSlack) -> AsyncApp:
             await ack(response_action="errors", errors={"why": "Say a little more."})
             return
         await ack()
-        await client.chat_postMessage(channel="C0OPS", text=f"{body['user']['name']} says: {reason}")
+        also = view["state"]["values"]["who"]["reason"]["value"] or "nobody"
+        said = f"{body['user']['name']} and {also} say: {reason}"
+        await client.chat_postMessage(channel="C0OPS", text=said)
 
     return app
 
@@ -199,9 +209,10 @@ async def test_a_modal_keeps_what_was_typed_when_it_is_refused(page: Page, slack
     await expect(modal.get_by_text("Say a little more.")).to_be_visible()
     await expect(modal.get_by_role("textbox", name="Reason")).to_have_value("now")
     await modal.get_by_role("textbox", name="Reason").fill("the shop is down")
+    await modal.get_by_role("textbox", name="Who else").fill("bob")
     await modal.get_by_role("button", name="Send").click()
     await expect(modal).to_have_count(0)
-    await expect(page.get_by_text("alice says: the shop is down")).to_be_visible()
+    await expect(page.get_by_text("alice and bob say: the shop is down")).to_be_visible()
     slack.assert_clean()
 
 
