@@ -183,6 +183,14 @@ def run(view: RunView, *, now_s: float, unit: str) -> str:
     gate = state.waiting_gate
     if gate is not None:
         parts += asked(view, gate)
+    elif (
+        state.gates
+        and not state.opened
+        and state.outcome is None
+        and (later := later_answers(state, state.gates[0]))
+    ):
+        # It is printed once in full; a screen that shows the run as it goes may be too small for its end.
+        parts.append(f"! {later}")
     if where is Phase.DECISION:
         parts += decision(view, unit=unit)
     if where is Phase.RECOVERED:

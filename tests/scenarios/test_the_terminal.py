@@ -30,13 +30,27 @@ from tests.fakes.memory_store import MemoryStore
 from tests.fakes.slack_bot import DC1, rules
 
 
+class Screen(io.StringIO):
+    """What a person sits before."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 class Desk:
     """One machine with several people at terminals."""
 
-    def __init__(self, servers: tuple[FakeServer, ...], *, slack: SlackSettings | None = None) -> None:
+    def __init__(
+        self,
+        servers: tuple[FakeServer, ...],
+        *,
+        slack: SlackSettings | None = None,
+        approval: ApprovalPolicy | None = None,
+        screen: bool = False,
+    ) -> None:
         self.world = FakeWorld(DC1, servers)
         self.store = MemoryStore()
-        self.out = io.StringIO()
+        self.out = Screen() if screen else io.StringIO()
         self.answers: list[str] = []
         specs = tuple(ServerSpec(s.name, s.address) for s in servers)
         clock = MachineClock()
@@ -45,7 +59,7 @@ class Desk:
             clusters={DC1: ClusterSpec(DC1, specs)},
             worlds={DC1: self.world},
             store=self.store,
-            approval=ApprovalPolicy(),
+            approval=approval or ApprovalPolicy(),
             clock=clock,
             new_id=lambda: RunId(f"r{next(numbers)}"),
         )
@@ -490,3 +504,21 @@ async def test_a_fenced_server_is_taken_back() -> None:
     assert (s3.fenced_by, s3.running) == ("", True)
     assert s3.node_id in {peer.id for peer in desk.world.servers[ServerName("s1")].voters}
     assert s3.keys == desk.world.servers[ServerName("s1")].keys
+
+
+@pytest.mark.parametrize("screen", [False, True], ids=["lines", "screen"])
+async def test_whoever_follows_is_reminded_and_told_what_came_of_no_answer(*, screen: bool) -> None:
+    """Told before, reminded while it waits, and in the end who runs again, who is down, and how to go on."""
+    desk = Desk(majority_replaced(), approval=ApprovalPolicy(expires_after_s=3), screen=screen)
+    driving = asyncio.create_task(desk.at("alice").recover(None, method=None, lost=("s2", "s3")))
+    await desk.until(lambda: "asked for approval" in desk.out.getvalue() or screen)
+    await approved(desk)
+    assert await driving == FAILED
+    said = desk.out.getvalue()
+    assert "A second answer will be needed, before step 11" in said
+    assert ("dc1 waits for an answer" if screen else "REMINDER: nobody has answered") in said
+    ended = said[said.rindex("expired, nobody approved in time") :]
+    assert "s2 and s3 are DOWN and held" in ended
+    assert "s1 runs again as before" in ended
+    assert "To go on, a new plan: `consul-recovery recover dc1 --lost" in ended
+    assert desk.world.servers[ServerName("s1")].running
