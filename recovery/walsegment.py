@@ -34,6 +34,8 @@ _ENTRY, _INDEX, _COMMIT = 1, 2, 3
 _HEADER = struct.Struct("<Q3Q")
 _BLOCK_BYTES: Final = 1 << 20
 _BETWEEN_MARKS_BYTES: Final = 16384
+# The real one refuses longer entries.
+_LONGEST_FRAME: Final = 64 << 20
 # A commit with an entry right behind it. What was committed there was on the disk before that entry was written.
 _GONE_ON = re.compile(rb"\x03\0\0\0.{4}\x01\0\0\0.{4}([\x80-\xff]{0,9})([\0-\x7f])", re.DOTALL)
 _LONGEST_MATCH: Final = 32
@@ -245,7 +247,7 @@ def walked(read: Callable[[int, int], bytes], size: int, *, checked: bool) -> by
             before, final = final, _Commit(at, entries, last, fits)
             blocks.leave_out(FRAME_BYTES)
             continue
-        if kind not in (_ENTRY, _INDEX):
+        if kind not in (_ENTRY, _INDEX) or number > _LONGEST_FRAME:
             stop = "garbage"
             break
         if kind == _INDEX:

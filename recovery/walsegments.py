@@ -182,10 +182,12 @@ def check_tail(segment: Segment, walk: Walk) -> tuple[str, ...]:
         return _check_empty(segment, walk)
     _check_header(segment, walk)
     _check_rot(segment, walk)
-    if walk.behind and walk.stop_at == max(walk.end, HEADER_BYTES):
-        what = "zeros" if walk.stop == "zeros" else "something that is no entry"
+    # A batch is written at once over zeros: where one was torn, each part of it is there or still zeros. So zeros right
+    # at its beginning, with data behind them, and something that is no frame, are more than a crash leaves.
+    if walk.stop == "garbage" or (walk.behind and walk.stop_at == max(walk.end, HEADER_BYTES)):
+        what = "something that is no entry" if walk.stop == "garbage" else "zeros, and data behind them"
         raise unsound(
-            f"behind the entry {segment.base + walk.entries - 1} stands {what}, and data behind it; "
+            f"behind the entry {segment.base + walk.entries - 1} stands {what}; "
             f"Consul would end the log there, and say nothing ({name} at {walk.stop_at})"
         )
     if walk.entries and segment.base + walk.entries - 1 < segment.first:

@@ -1582,6 +1582,7 @@ while ($whole) {
         $summed = $at;
         next;
     }
+    if ($kind > 2 || $number > 67108864) { $stop = 'garbage'; last }
     if ($kind == 2) { $index = $at + 8 }
     elsif ($kind == 1) {
         push @marks, [$entries, $at] if !@marks || $at - $marks[-1][1] >= 16384;

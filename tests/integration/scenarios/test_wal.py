@@ -75,7 +75,9 @@ async def test_an_unsound_server_is_fenced_and_comes_back_emptied(lab: Lab, wal_
         assert (await rig.drive(answer.view.run)).outcome is Outcome.RECOVERED
     for name in ("s1", "s2", "s4"):
         assert await lab.host(name).run("consul kv get -stale key") == "kept\n"
-    archived = await lab.host("s4").run("tar -tf /var/lib/consul-recovery/archive/*/state.tar")
+    archived = await lab.host("s4").run(
+        "for each in /var/lib/consul-recovery/archive/*/state.tar; do tar -tf $each; done"
+    )
     assert "var/lib/consul/raft/wal/wal-meta.db" in archived
 
 

@@ -380,6 +380,15 @@ class TestUnsound:
             holed = content[:start] + bytes(end - start) + content[end:]
             unsound(wal.folder() | {wal.tail.name: holed}, "unsound: ")
 
+    def test_a_commit_that_is_none_any_more(self) -> None:
+        """Whatever bit of what it is has flipped: what followed it was acknowledged."""
+        wal = self.wal(8, limit=4096)
+        at = wal.tail.offsets[6] - 8
+        for bit in range(8):
+            content = bytearray(wal.tail.file())
+            content[at] ^= 1 << bit
+            unsound(wal.folder() | {wal.tail.name: bytes(content)}, "unsound: ")
+
     def test_rot_in_the_middle_of_the_tail_and_of_a_sealed_segment(self) -> None:
         """Consul looks at the last checksum of the tail only."""
         wal = self.wal(8, limit=4096)
