@@ -32,10 +32,15 @@ class Configuration:
 
 
 class _Maker:
-    def __init__(self, seed: int, folder: Path, *, logstore: bool) -> None:
+    def __init__(self, seed: int, folder: Path, version: tuple[int, ...]) -> None:
         self.random = random.Random(seed)
         self.folder = folder
-        self.logstore = logstore
+        self.version = version
+        self.old = version < (1, 0)
+        """JSON only, and a value of nothing takes no other's place."""
+        forced = not self.old and self.random.random() < 0.12
+        self.only_format = self.random.choice(["hcl", "json"]) if forced else ""
+        """What -config-format says: then every file counts, whatever its name."""
 
     def chance(self, share: float) -> bool:
         return self.random.random() < share
@@ -55,12 +60,14 @@ class _Maker:
             paths.append(self._place(etc, len(paths), sources))
         options = [option for path in paths for option in path]
         pieces = [self._flag(name, value) for name, value in self._as_flags(flags)]
-        if self.chance(0.25):
+        if not self.old and self.chance(0.25):
             pieces.append(self._flag("hcl", self._hcl(self._settings(share=0.25), inline=True)))
         if self.chance(0.3):
             pieces.append(
                 [self.random.choice(["-server", "--server", "-server=true", "-server=1", "-server=T"])]
             )
+        if self.only_format:
+            pieces.append(self._flag("config-format", self.only_format))
         self.random.shuffle(pieces)
         at = self.random.randint(0, len(pieces))
         # The folders keep their order; what stands between them does not matter.
@@ -82,7 +89,7 @@ class _Maker:
             found["data_dir"] = self._path()
         if take():
             found["node_name"] = self.random.choice(["s1", "Server-2", "n" * 30, "s.1"])
-        if take():
+        if self.version >= (0, 7, 3) and take():
             text = str(uuid.UUID(int=self.random.getrandbits(128), version=4))
             found["node_id"] = self.random.choice([text, text.upper()]) if self.chance(0.5) else text
         if take():
@@ -92,23 +99,24 @@ class _Maker:
         if take():
             found["bootstrap_expect"] = self.random.choice([0, 1, 3, 5])
         if self.chance(share / 4):
-            found["server"] = True
+            # Below 1.0 that it is none in a later file changes nothing.
+            found["server"] = not self.old or self.chance(0.5)
         if take():
             found["retry_join"] = [f"127.0.0.{9 + n}" for n in range(self.random.randint(0, 2))]
         if self.chance(share / 2):
             found["encrypt"] = base64.b64encode(self.random.randbytes(16)).decode()
         if self.chance(share / 2):
-            found["client_addr"] = self.random.choice(ADDRESSES)
+            found["client_addr"] = self.random.choice(self._addresses())
         if take():
             ports: Nested = {"http": self.random.choice(PORTS)}
             found["ports"] = {**ports, "dns": 8600} if take() else ports
         if self.chance(share / 2):
-            found["addresses"] = {"http": self.random.choice(ADDRESSES)}
-        if self.logstore and take():
+            found["addresses"] = {"http": self.random.choice(self._addresses())}
+        if self.version >= (1, 15) and take():
             found["raft_logstore"] = {"backend": self.random.choice(["boltdb", "wal"])}
-        if take():
+        if self.version >= (0, 7) and take():
             found["performance"] = {"raft_multiplier": 1}
-        if take():
+        if self.version >= (0, 7, 3) and take():
             found["node_meta"] = {"data_dir": "/wrong", "server": "false", "note": "a # b // c /* d"}
         if self.chance(0.3):
             found["service"] = {
@@ -147,44 +155,65 @@ class _Maker:
         """Write one or more sources to a file or a folder, and give the flag that names it."""
         kind = self.random.choice(["config-dir", "config-file"])
         if self.chance(0.4):
-            form = self.random.choice(["hcl", "json"])
-            path = etc / f"{number}-main.{form}"
+            form = self._format()
+            path = etc / f"{number}-main.{self._ending(form, named=True)}"
             self._write(path, sources.pop(0), form)
         else:
             path = etc / f"{number}.d"
             path.mkdir()
             for _ in range(self.random.randint(1, len(sources))):
-                form = self.random.choice(["hcl", "json"])
+                form = self._format()
                 name = self.random.choice(["Z", "a", "m", ".hidden", "10-", "9-", "_"]) + self.random.choice(
                     "abcxyz"
                 )
-                file = path / f"{name}{len(list(path.iterdir()))}.{form}"
+                file = path / f"{name}{len(list(path.iterdir()))}.{self._ending(form)}"
                 self._write(file, sources.pop(0), form)
                 if self.chance(0.15):
                     real = etc / f"real-{number}-{file.name}"
                     file.rename(real)
                     file.symlink_to(real)
-            self._litter(path)
+            if not self.only_format:
+                self._litter(path)
         given = str(path) + ("/" if path.is_dir() and self.chance(0.3) else "")
         if self.chance(0.2):
             given = str(path.relative_to(self.folder))
         return self._flag(kind, given)
 
+    def _addresses(self) -> tuple[str, ...]:
+        return tuple(each for each in ADDRESSES if not self.old or " " not in each)
+
+    def _format(self) -> str:
+        return "json" if self.old else self.only_format or self.random.choice(["hcl", "json"])
+
+    def _ending(self, form: str, *, named: bool = False) -> str:
+        any_name = self.only_format or (named and self.old)
+        return self.random.choice(["conf", "hcl", "json", "x"]) if any_name else form
+
     def _litter(self, path: Path) -> None:
         """Write what is in such folders and is not read."""
         wrong = 'data_dir = "/wrong"\nleave_on_terminate = true\n'
-        for name in ("consul.conf", "consul.hcl.bak", "README", "a.HCL", "x.json~"):
+        for name in (
+            "consul.conf",
+            "consul.hcl.bak",
+            "README",
+            "a.HCL",
+            "x.json~",
+            *(["old.hcl"] if self.old else []),
+        ):
             if self.chance(0.3):
                 (path / name).write_text(wrong)
         if self.chance(0.3):
             (path / "sub.hcl").mkdir()
             (path / "sub.hcl" / "deep.hcl").write_text(wrong)
         if self.chance(0.2):
-            (path / "empty.hcl").write_text("")
+            (path / ("empty.json" if self.old else "empty.hcl")).write_text("")
 
     def _write(self, path: Path, settings: Nested, form: str) -> None:
         if form == "json":
             text = self._json(settings)
+            if self.old and self.chance(0.1):
+                # What follows the first value was not looked at then.
+                text += '{"data_dir": "/wrong"}'
         elif self.chance(0.12):
             text = json.dumps(settings, indent=1, ensure_ascii=False)
         else:
@@ -318,6 +347,6 @@ class _Maker:
         ) + ("\n" if self.chance(0.9) else "\n\n")
 
 
-def make_configuration(seed: int, folder: Path, *, logstore: bool = False) -> Configuration:
-    """Write a configuration into an empty folder; the same seed makes the same one. `logstore`: 1.15 or newer."""
-    return _Maker(seed, folder, logstore=logstore).make()
+def make_configuration(seed: int, folder: Path, version: tuple[int, ...]) -> Configuration:
+    """Write a configuration for this version of Consul into an empty folder; the same seed makes the same one."""
+    return _Maker(seed, folder, version).make()

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import tempfile
 import time
@@ -31,21 +30,18 @@ class Compared:
     differences: tuple[str, ...] = ()
 
 
-def compare(seed: int, consul: Path, *, logstore: bool = False, keep: Path | None = None) -> Compared:
+def compare(seed: int, consul: Path, version: tuple[int, ...]) -> Compared:
     """Make the configuration of a seed and have it read by both."""
     with tempfile.TemporaryDirectory(prefix="reading-") as name:
         folder = Path(name)
-        made = make_configuration(seed, folder / "agent", logstore=logstore)
-        if keep is not None:
-            shutil.copytree(folder / "agent", keep, symlinks=True, dirs_exist_ok=True)
-            (keep / "argv").write_text("\n".join(made.argv))
+        made = make_configuration(seed, folder / "agent", version)
         read = HostProgram(folder / "program").read([str(consul), *made.argv], directory=str(made.directory))
         said = _ask(consul, made, folder)
         if isinstance(said, str):
             return Compared(seed, refused=said)
         if read["config_problem"]:
             return Compared(seed, unknown=read["config_problem"])
-        return Compared(seed, differences=tuple(_differences(read, said, made)))
+        return Compared(seed, differences=tuple(_differences(read, said, made, version)))
 
 
 def _ask(consul: Path, made: Configuration, folder: Path) -> dict[str, Any] | str:
@@ -78,7 +74,20 @@ def _ask(consul: Path, made: Configuration, folder: Path) -> dict[str, Any] | st
 
 def _says_gossip(log: str) -> bool:
     # The second one is newer; DebugConfig hides the key, set or not.
-    return "Gossip: true" in log or "Gossip Encryption: true" in log
+    return any(each in log for each in ("Gossip: true", "Gossip Encryption: true", "Gossip encrypt: true"))
+
+
+def _as_debug_config(config: dict[str, Any]) -> dict[str, Any]:
+    """Below 1.0 agent/self has the whole configuration, under other names."""
+    address = config["Addresses"].get("HTTP") or config["ClientAddr"]
+    return {
+        **config,
+        "ServerMode": config["Server"],
+        "HTTPAddrs": [f"tcp://{address}:{config['Ports']['HTTP']}"],
+        "HTTPPort": config["Ports"]["HTTP"],
+        "HTTPSPort": config["Ports"]["HTTPS"],
+        "RetryJoinLAN": config["RetryJoin"],
+    }
 
 
 def _debug_config(pid: int) -> dict[str, Any] | None:
@@ -91,16 +100,20 @@ def _debug_config(pid: int) -> dict[str, Any] | None:
         for address in ("127.0.0.1", "127.0.0.2"):
             try:
                 with opener.open(f"http://{address}:{port}/v1/agent/self", timeout=5) as answer:
-                    found: dict[str, Any] = json.load(answer)["DebugConfig"]
+                    told: dict[str, Any] = json.load(answer)
+                    found: dict[str, Any] = told.get("DebugConfig") or _as_debug_config(told["Config"])
                     return found
             except OSError:
                 continue
     return None
 
 
-def _differences(read: dict[str, str], said: dict[str, Any], made: Configuration) -> list[str]:
+def _differences(
+    read: dict[str, str], said: dict[str, Any], made: Configuration, version: tuple[int, ...]
+) -> list[str]:
     server = read["server"] == "true"
-    default = {"leave_on_terminate": not server, "skip_leave_on_interrupt": server}
+    known = version >= (0, 7)
+    default = {"leave_on_terminate": known and not server, "skip_leave_on_interrupt": known and server}
     expect = int(read["bootstrap_expect"])
     first = read["addresses_http"] or read["client_addr"] or "127.0.0.1"
     assert set(ADDRESSES) >= {first}
@@ -125,7 +138,7 @@ def _differences(read: dict[str, str], said: dict[str, Any], made: Configuration
     theirs = {**said, "RetryJoinLAN": len(said["RetryJoinLAN"] or [])}
     theirs["DataDir"] = os.path.normpath(made.directory / said["DataDir"])
     if read["node_id"]:
-        ours["NodeID"] = read["node_id"]
+        ours["NodeID"], theirs["NodeID"] = read["node_id"], said["NodeID"].lower()
     if "RaftLogStoreConfig" in said:
         ours["Backend"] = read["raft_logstore"] or "default"
         theirs["Backend"] = said["RaftLogStoreConfig"]["Backend"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.agent import consul_program
 from lab.root import ensure_root
 from tests.integration.reading import Compared, compare
 
@@ -21,10 +22,13 @@ def consul() -> Path:
 
 async def all_of(seeds: range) -> list[Compared]:
     program = consul()
+    version = consul_program(ensure_root(os.environ), program).version
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(2) as threads:
         return list(
-            await asyncio.gather(*(loop.run_in_executor(threads, compare, seed, program) for seed in seeds))
+            await asyncio.gather(
+                *(loop.run_in_executor(threads, compare, seed, program, version) for seed in seeds)
+            )
         )
 
 
