@@ -622,13 +622,12 @@ function unwrap(    turn, name) {
 }
 function unwrap_env() {
     drop_words(1)
-    while (word_count) {
-        if (word[1] ~ /^[A-Za-z_][A-Za-z0-9_]*=/) drop_words(1)
-        else if (word[1] == "-i" || word[1] == "-" || word[1] == "--") drop_words(1)
-        else if (word[1] == "-u") drop_words(2)
-        else if (word[1] ~ /^-/) return fail("the start command calls env with " word[1])
-        else return
+    while (word[1] ~ /^-/ && word_count) {
+        if (word[1] == "-u") drop_words(2)
+        else if (word[1] == "-i" || word[1] == "-") drop_words(1)
+        else return fail("the start command calls env with " word[1])
     }
+    while (word[1] ~ /^[A-Za-z_][A-Za-z0-9_]*=/ && word_count) drop_words(1)
 }
 function unwrap_nice(name) {
     drop_words(1)

@@ -70,7 +70,7 @@ def make_unit(seed: int, *, program: str, environment_file: str) -> Unit:
     choose = random.Random(seed)
     prefix = choose.choice(["", "", "-", "+", ":", "-+"])
     words = [choose.choice(WORDS) for _ in range(choose.randint(1, 6))]
-    wrapper = choose.choice(["", "", "", "/usr/bin/env A=b -u C ", "/usr/bin/nice -n 5 "])
+    wrapper = choose.choice(["", "", "", "/usr/bin/env -u C A=b ", "/usr/bin/nice -n 5 "])
     gap = choose.choice([" ", "  ", " \\\n    "])
     command = gap.join([f"{wrapper}{program}", "agent", *words])
     start = f"ExecStart={prefix}{command}"

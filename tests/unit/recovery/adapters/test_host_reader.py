@@ -293,7 +293,7 @@ def test_an_environment_file_may_be_missing_where_the_unit_says_so(host: Host) -
 @pytest.mark.parametrize(
     "argv",
     [
-        ["/usr/bin/env", "A=b", "-i", "{consul}", "agent", "-data-dir=/d"],
+        ["/usr/bin/env", "-i", "A=b", "{consul}", "agent", "-data-dir=/d"],
         ["/usr/bin/nice", "-n", "5", "{consul}", "agent", "-data-dir=/d"],
         ["/bin/sh", "-c", "exec {consul} agent -data-dir=/d"],
         ["/bin/sh", "-c", "{consul} agent -data-dir='/d' >>/var/log/consul.log 2>&1"],
@@ -325,6 +325,7 @@ def test_a_wrapper_is_followed_where_that_is_certain(host: Host, argv: list[str]
             ["/usr/bin/consul", "agent", "-data-dir=${STATE_DIRECTORY}"],
             "$STATE_DIRECTORY, which systemd sets itself",
         ),
+        (["/usr/bin/env", "A=b", "-i", "consul", "agent", "-data-dir=/d"], "the unit runs -i"),
         (["/usr/bin/env", "-S", "consul agent -data-dir=/d"], "env with -S"),
     ],
 )
