@@ -286,6 +286,12 @@ class ServerObservation(msgspec.Struct, frozen=True, kw_only=True):
         return self.host is not None
 
     @property
+    def absence(self) -> str:
+        """Say why there is no host, a phrase: what answers is not called unreachable."""
+        how = "its host answers, but it could not be looked at" if self.answers else "host not reachable"
+        return f"{how} ({self.host_problem or 'no answer'})"
+
+    @property
     def node_id(self) -> str:
         """The node id, from the agent or from the file of a stopped one; "" if unknown."""
         if self.agent is not None and self.agent.node_id:

@@ -75,14 +75,14 @@ load_unit() {
     case $load_state in
         loaded) ;;
         masked) die 65 "the unit $UNIT is masked: nothing can start it; \`systemctl unmask $UNIT\` on this host, then try again" ;;
-        not-found | '') die 65 "there is no unit $UNIT on this host" ;;
+        not-found | '') die 65 "there is no unit $UNIT on this host$(agent_elsewhere)" ;;
         *) die 65 "systemd cannot load the unit $UNIT ($load_state: ${load_error:-no reason given}); mend its files, then try again" ;;
     esac
     read_agent
     # Whoever may only call this script must not reach other units by it.
     case $agent_pid$exec_start in
         [0-9]* | *consul*agent*) ;;
-        *) die 65 "the unit $UNIT does not run a Consul agent${config_problem:+ ($config_problem)}" ;;
+        *) die 65 "the unit $UNIT does not run a Consul agent${config_problem:+ ($config_problem)}$(agent_elsewhere)" ;;
     esac
     [ -z "$container" ] || [ "$verb" = look ] || die 65 "$config_problem"
 }
@@ -194,25 +194,36 @@ refuse_strangers() {
 # or a flag in a quoted variable would send peers.json to another folder. What cannot be followed for certain is
 # unknown: config_problem says where, data_dir is "", and nothing that hangs on it is done.
 
-# Sets agent_pid and agent_words, the words of the unit's agent, each with a newline after it (a newline in one is
-# byte 1); "" where none runs. It may be a child of the main process.
+# Sets agent_words, those of a process that is a Consul agent, each with a newline after it (a newline in one is byte 1).
+words_of_agent() {
+    agent_words=$(tr '\n\0' '\001\n' 2>/dev/null <"/proc/$1/cmdline" && printf x) 2>/dev/null || return 1
+    agent_words=${agent_words%x}
+    second=${agent_words#*"$NEWLINE"}
+    first=${agent_words%%"$NEWLINE"*}
+    case ${first##*/},${second%%"$NEWLINE"*} in
+        *consul*,agent) ;;
+        *) return 1 ;;
+    esac
+}
+
+# Sets agent_pid and agent_words, of the unit's agent; "" where none runs. It may be a child of the main process.
 find_agent() {
     find_pids
-    for each in $pids; do
-        agent_words=$(tr '\n\0' '\001\n' 2>/dev/null <"/proc/$each/cmdline" && printf x) 2>/dev/null || continue
-        agent_words=${agent_words%x}
-        second=${agent_words#*"$NEWLINE"}
-        first=${agent_words%%"$NEWLINE"*}
-        case ${first##*/},${second%%"$NEWLINE"*} in
-            *consul*,agent)
-                agent_pid=$each
-                return
-                ;;
-            *) ;;
-        esac
+    for agent_pid in $pids; do
+        words_of_agent "$agent_pid" && return
     done
     agent_pid=
     agent_words=
+}
+
+# A phrase about an agent that runs here as something else than the unit: of a container, a scheduler, a supervisor.
+agent_elsewhere() {
+    for each in /proc/[0-9]*; do
+        words_of_agent "${each##*/}" || continue
+        printf '; process %s is a Consul agent, of %s: name its unit in the settings, or look after it by hand' \
+            "${each##*/}" "$(sed -n '$s/^[^:]*:[^:]*://p' "$each/cgroup" 2>/dev/null)"
+        return
+    done
 }
 
 # What systemd would start, for the reader. busctl tells where one word ends and the next begins; `systemctl show`
@@ -222,7 +233,7 @@ unit_facts() {
     path=$(printf '%s' "$UNIT" | sed 's/_/_5f/g; s/\./_2e/g; s/-/_2d/g; s/@/_40/g; s/:/_3a/g; s/^[0-9]/_3&/')
     set -- ExecStart Environment EnvironmentFiles WorkingDirectory RootDirectory UnsetEnvironment PrivateTmp \
         BindPaths BindReadOnlyPaths TemporaryFileSystem ExecStartEx
-    bus=$(timeout 10 busctl get-property org.freedesktop.systemd1 "/org/freedesktop/systemd1/unit/$path" \
+    bus=$(timeout 5 busctl get-property org.freedesktop.systemd1 "/org/freedesktop/systemd1/unit/$path" \
         org.freedesktop.systemd1.Service "$@" 9>&- 2>/dev/null)
     if [ -n "$bus" ]; then
         while IFS= read -r line; do

@@ -10,7 +10,7 @@ from recovery.model import ServerObservation
 def server_line(server: ServerObservation) -> str:
     """One server in one line: host, agent, log."""
     if server.host is None:
-        return f"{server.name}: {unseen(server)}"
+        return f"{server.name}: {server.absence}"
     host = server.host
     parts: list[str] = []
     if host.fenced_by:
@@ -36,13 +36,6 @@ def server_line(server: ServerObservation) -> str:
     if host.override_by:
         parts.append(f"bootstrap_expect still overridden by run {host.override_by}")
     return f"{server.name}: " + ", ".join(parts)
-
-
-def unseen(server: ServerObservation) -> str:
-    """Why nothing was seen of a server: no way to its host, or it answers and something hindered the look."""
-    if server.answers:
-        return f"its host answers, but it could not be looked at ({server.host_problem})"
-    return f"host not reachable ({server.host_problem or 'no answer'})"
 
 
 def override_lines(survey: Survey) -> tuple[str, ...]:

@@ -37,14 +37,17 @@ def led_from_elsewhere(seen: Survey) -> OutOfSight | None:
 def out_of_sight(seen: Survey) -> OutOfSight | None:
     """Nobody's configuration could be read, and not everybody was looked at."""
     unseen = tuple(
-        f"{s.name}: {s.host_problem or 'no answer'}" for s in seen.observation.servers if not s.reached
+        f"{s.name}: {s.host_problem or 'no answer'}"
+        for s in seen.observation.servers
+        if not s.reached and not s.answers
     )
     hindered = tuple(s.name for s in seen.observation.servers if s.answers)
     unread = tuple(
-        f"{s.name}: {s.agent_problem or s.stored_problem or 'its log could not be read'}"
+        f"{s.name}: {s.host_problem or s.agent_problem or s.stored_problem or 'its log could not be read'}"
         for s in seen.observation.servers
-        if s.reached and s.last is None and not blank(s)
+        if (s.reached or s.answers) and s.last is None and not blank(s)
     )
+    mute = tuple(name for line in unread if (name := line.partition(":")[0]) not in hindered)
     if seen.voters or not (unseen or unread):
         return None
     return OutOfSight(
@@ -52,9 +55,9 @@ def out_of_sight(seen: Survey) -> OutOfSight | None:
         evidence=server_lines(seen),
         advice=" ".join(
             (
-                *((_BRING_BACK,) if len(unseen) > len(hindered) else ()),
+                *((_BRING_BACK,) if unseen else ()),
                 *((mend_the_look(hindered),) if hindered else ()),
-                *((_unread(tuple(line.partition(":")[0] for line in unread)),) if unread else ()),
+                *((_unread(mute),) if mute else ()),
                 "`consul-recovery doctor` checks the way step by step.",
             )
         ),

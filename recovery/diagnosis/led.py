@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recovery.diagnosis.evidence import hold_lines, names, override_lines, server_lines, unseen, voter_line
+from recovery.diagnosis.evidence import hold_lines, names, override_lines, server_lines, voter_line
 from recovery.diagnosis.situations import Degraded, Healthy, TwoLeaders
 from recovery.diagnosis.survey import Sight, Survey
 
@@ -89,7 +89,7 @@ def _problems(seen: Survey) -> tuple[str, ...]:
     for server in seen.observation.servers:
         known = any(voter.name == server.name for voter in seen.voters)
         if not server.reached and not known:
-            problems.append(f"{server.name}: {unseen(server)}")
+            problems.append(f"{server.name}: {server.absence}")
         if server.reached and server.agent is None and server.host is not None and server.host.running:
             problems.append(f"{server.name}: agent does not answer: {server.agent_problem}")
     return tuple(problems)

@@ -128,7 +128,7 @@ def bare(server: ServerObservation) -> bool:
 
 def unread_configuration(server: ServerObservation) -> bool:
     """Whether its host answers, and what the agent there is configured with could not be told."""
-    return server.host is not None and bool(server.host.config_problem)
+    return server.answers if server.host is None else bool(server.host.config_problem)
 
 
 def has_files(server: ServerObservation) -> bool:

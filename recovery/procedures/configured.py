@@ -18,9 +18,9 @@ def refusal(observation: ClusterObservation, proposal: Proposal) -> Refusal | No
 def refused(procedure: str, observation: ClusterObservation, names: Collection[ServerName]) -> Refusal | None:
     """Refuse for those of these servers that are such ones; None where none is."""
     reasons = tuple(
-        f"{server.name}: {server.host.config_problem}."
+        f"{server.name}: {server.absence if server.host is None else server.host.config_problem}."
         for server in observation.servers
-        if server.name in names and server.host is not None and unread_configuration(server)
+        if server.name in names and unread_configuration(server)
     )
     if not reasons:
         return None

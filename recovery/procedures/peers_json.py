@@ -19,7 +19,6 @@ promotes them. Blank servers come last.
 from __future__ import annotations
 
 from recovery.diagnosis import MajorityGone, ServersStopped, Sight, Survey, VoterSight, survey
-from recovery.diagnosis.evidence import unseen
 from recovery.diagnosis.leaderless import mend_the_look
 from recovery.diagnosis.survey import blank, has_files, is_peer, of_older_sets, position, raft_address
 from recovery.diagnosis.versions import live_peers_file
@@ -100,11 +99,11 @@ def _problems(seen: Survey, voters: tuple[VoterSight, ...]) -> tuple[str, ...]:
     for server in seen.observation.servers:
         if not server.reached and not _is_voter(server, seen):
             problems.append(
-                f"{server.name}: {unseen(server)}, and it is no voter, so nobody can "
+                f"{server.name}: {server.absence}, and it is no voter, so nobody can "
                 "claim it: bring it back, or take it out of the settings and restart the bot."
             )
         elif not server.reached and not _claimed(server, seen):
-            problems.append(f"{server.name}: {unseen(server)}, and not claimed.")
+            problems.append(f"{server.name}: {server.absence}, and not claimed.")
     survivors = [seen.server(voter.name) for voter in voters]
     problems += [
         f"{server.name}: its last log position is not known ({server.agent_problem or server.stored_problem})."

@@ -11,7 +11,6 @@ peers, so they elect nobody whoever starts them (docs/adr/0016); they are starte
 from __future__ import annotations
 
 from recovery.diagnosis import PeersEmptied
-from recovery.diagnosis.evidence import unseen
 from recovery.diagnosis.leaderless import mend_the_look
 from recovery.diagnosis.survey import blank, position, raft_address
 from recovery.model import ClusterObservation, ServerName, ServerObservation, host_of
@@ -92,7 +91,7 @@ def _problems(
     observation: ClusterObservation, ranked: list[ServerObservation], claimed: list[ServerObservation]
 ) -> tuple[str, ...]:
     problems = [
-        f"{server.name}: {unseen(server)}, and not claimed as gone."
+        f"{server.name}: {server.absence}, and not claimed as gone."
         for server in observation.servers
         if not server.reached and server not in claimed
     ]

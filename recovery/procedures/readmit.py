@@ -16,7 +16,6 @@ it would vote for anybody in the name of one who had promised otherwise.
 from __future__ import annotations
 
 from recovery.diagnosis import Diagnosis, Survey, survey
-from recovery.diagnosis.evidence import unseen
 from recovery.diagnosis.survey import blank, is_address, is_peer
 from recovery.model import ClusterObservation, NodeId, ServerName, ServerObservation
 from recovery.plan import (
@@ -106,7 +105,7 @@ def _obstacles(seen: Survey, server: ServerName | None) -> tuple[str, ...]:
     if len(seen.leaders) != 1:
         reasons.append(f"There is no single leader that {server} could join.")
     if not target.reached:
-        reasons.append(f"{server}: {unseen(target)}.")
+        reasons.append(f"{server}: {target.absence}.")
     elif not _fenced_by(target):
         reasons.append(f"{server} is not fenced: there is no fence to lift.")
     elif not target.node_id:

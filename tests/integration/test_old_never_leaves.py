@@ -13,7 +13,7 @@ from tests.integration.test_old_consul import peers_json, until
 
 
 async def test_no_server_leaves_that_is_stopped_by_us(lab: Lab, old_consul: Path) -> None:
-    """leave_on_terminate, SIGINT as the unit's signal and `consul leave` as its stop command: none of them is obeyed."""
+    """leave_on_terminate, SIGINT as the unit's signal, `consul leave` as its stop command: none is obeyed."""
     cluster = await lab.up(servers=3, consul=old_consul, config={"leave_on_terminate": True})
     addresses = {f"{host.address}:8300" for host in lab.servers}
     for host in lab.servers:

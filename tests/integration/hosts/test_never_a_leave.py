@@ -6,6 +6,7 @@ from lab.datacentre import Lab
 from recovery.adapters.collect import Probe
 from recovery.adapters.host_commands import Host, HostAccess
 from recovery.adapters.ssh import SshPool
+from recovery.errors import HostRefused
 from recovery.model import ServerName
 from tests.integration.hosts.conftest import KeyMaker
 from tests.integration.hosts.test_host_sh import keep_dead_servers, status_of, until
@@ -147,3 +148,13 @@ async def test_an_agent_that_runs_otherwise_than_its_unit_and_files_say_is_told(
     assert (view.running, view.data_dir) == (True, "")
     assert "runs with the data_dir /var/lib/consul" in view.config_problem
     assert "would start it with /var/lib/moved" in view.config_problem
+
+
+async def test_an_agent_that_runs_as_something_else_is_told_with_its_control_group(
+    lab: Lab, pool: SshPool
+) -> None:
+    """A supervisor, a container or a scheduler: nothing is done to it, and people read what it is."""
+    host = lab.host("s2")
+    other = Host(pool, host.address, HostAccess(user=lab.ssh_user, unit="consul-server.service"))
+    with pytest.raises(HostRefused, match=r"no unit consul-server.*is a Consul agent, of .*/consul\.service"):
+        await other.look()

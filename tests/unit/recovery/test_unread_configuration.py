@@ -96,3 +96,21 @@ def test_the_agents_own_word_for_the_same_folder_is_no_contradiction(told: str) 
     agent = AgentView(leader_address="", peers=(), data_dir=told, node_name="s1")
     view = host(running=True, node_name="s1")
     assert as_the_agent_says(view, agent) == view
+
+
+def test_a_host_that_refuses_to_be_looked_at_is_not_called_unreachable() -> None:
+    """No such unit, or sudo: somebody has to mend that, and nobody is gone."""
+    refused = msgspec.structs.replace(
+        unreachable("s2"), answers=True, host_problem="there is no unit consul.service on this host"
+    )
+    found = diagnose(cluster(running("s1", voters=THREE), refused, stopped("s3", voters=THREE)))
+    assert "its host answers, but it could not be looked at (there is no unit" in " ".join(found.evidence)
+    found = diagnose(cluster(running("s1", voters=THREE), refused, refused_as("s3")))
+    said = " ".join((found.headline, *found.evidence, found.advice))
+    assert "not reachable" not in said
+    assert "--lost" not in said
+
+
+def refused_as(name: str) -> ServerObservation:
+    """Another one whose host refuses."""
+    return msgspec.structs.replace(unreachable(name), answers=True, host_problem="sudo does not let us")
