@@ -175,6 +175,8 @@ class HostView(msgspec.Struct, frozen=True, kw_only=True):
     """Where the agent keeps its data, read from its unit, flags and files as Consul reads them; "" is unknown."""
     config_problem: str = ""
     """Why it is not known what the agent is configured with (file, line, word), a phrase; then data_dir is ""."""
+    api_problem: str = ""
+    """Why the agent, as it is configured, will not answer where the bot asks it, a phrase; "" where it will."""
     node_name: str = ""
     """As configured, else the host's name; "" is unknown."""
     server: bool | None = None

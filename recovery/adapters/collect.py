@@ -159,6 +159,7 @@ class Probe(LogReader):
 
     async def _observe_reached(self, blind: ServerObservation) -> ServerObservation:
         host = await self.hosts[blind.name].look()
+        host = msgspec.structs.replace(host, api_problem=api_problem(host, self._agent_access))
         seen = msgspec.structs.replace(blind, host=host)
         if host.running:
             view, problem = await self._agent_view(blind.name)
@@ -255,6 +256,23 @@ class Probe(LogReader):
             return str(fault)
         peers = log.configuration.servers if log.configuration is not None else ()
         return StoredLog(last=log.last, term=log.log.current_term, configuration=peers)
+
+
+def api_problem(host: HostView, access: AgentAccess) -> str:
+    """Say why an agent that is configured so will not answer on its host's own loopback, where the bot asks."""
+    secure = access.scheme == "https"
+    port = host.https_port if secure else host.http_port
+    addresses = (host.https_addresses if secure else host.http_addresses) or host.client_addr or "127.0.0.1"
+    if port in {0, access.http_port} and (not port or _ON_LOOPBACK & set(addresses.split())):
+        return ""
+    where = f"on {addresses}, port {port}" if port > 0 else "off"
+    return (
+        f"the bot asks its agent at {access.url}, and the agent is configured with its {access.scheme} API {where}: "
+        "a started agent could not be seen"
+    )
+
+
+_ON_LOOPBACK: Final = frozenset({"127.0.0.1", "0.0.0.0", "::", "[::]"})
 
 
 def as_the_agent_says(host: HostView, view: AgentView) -> HostView:

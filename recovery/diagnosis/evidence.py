@@ -29,6 +29,8 @@ def server_line(server: ServerObservation) -> str:
         parts.append(f"log not readable: {server.stored_problem}")
     if host.config_problem and host.config_problem != server.stored_problem:
         parts.append(host.config_problem)
+    if host.api_problem:
+        parts.append(host.api_problem)
     if host.running and server.agent is None:
         parts.append(f"agent does not answer: {server.agent_problem}")
     if host.peers_json is not None and not live_peers_file(server):

@@ -1,4 +1,7 @@
-"""No plan for a server of which nobody knows what its agent is configured with."""
+"""No plan for a server of which nobody knows what its agent is configured with, or that could not be seen once started.
+
+Seen is what the agent answers where the bot asks it: without that a run would go past its irreversible step blind.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,27 @@ from collections.abc import Collection
 
 from recovery.diagnosis.survey import unread_configuration
 from recovery.model import ClusterObservation, ServerName
-from recovery.plan import Proposal, Refusal
+from recovery.plan import Proposal, Refusal, StartAgent
 
 
 def refusal(observation: ClusterObservation, proposal: Proposal) -> Refusal | None:
     """Refuse a plan that touches such a server: its data directory, where every later step works, is not known."""
     plan = proposal.plan
-    return refused(plan.procedure, observation, {name for step in plan.steps for name in step.targets})
+    touched = {name for step in plan.steps for name in step.targets}
+    started = {step.action.server for step in plan.steps if isinstance(step.action, StartAgent)}
+    unseen = tuple(
+        f"{server.name}: {server.host.api_problem}."
+        for server in observation.servers
+        if server.name in started and server.host is not None and server.host.api_problem
+    )
+    if unseen:
+        return Refusal(
+            procedure=plan.procedure,
+            reasons=unseen,
+            next_step="Let the agents answer there too (client_addr or addresses, ports), or set the cluster's "
+            "Consul port and scheme in the settings, and ask again.",
+        )
+    return refused(plan.procedure, observation, touched)
 
 
 def refused(procedure: str, observation: ClusterObservation, names: Collection[ServerName]) -> Refusal | None:

@@ -3,7 +3,8 @@
 import msgspec
 import pytest
 
-from recovery.adapters.collect import as_the_agent_says
+from recovery.adapters.collect import api_problem, as_the_agent_says
+from recovery.adapters.consul_api import AgentAccess
 from recovery.diagnosis import Degraded, OutOfSight, Sight, diagnose, survey
 from recovery.model import AgentView, ServerName, ServerObservation
 from recovery.plan import Proposal, Refusal
@@ -114,3 +115,34 @@ def test_a_host_that_refuses_to_be_looked_at_is_not_called_unreachable() -> None
 def refused_as(name: str) -> ServerObservation:
     """Another one whose host refuses."""
     return msgspec.structs.replace(unreachable(name), answers=True, host_problem="sudo does not let us")
+
+
+@pytest.mark.parametrize(
+    ("configured", "reached"),
+    [
+        ({}, True),
+        ({"http_port": 8500}, True),
+        ({"http_port": 8500, "client_addr": "0.0.0.0"}, True),
+        ({"http_port": 8500, "client_addr": "198.51.100.11"}, False),
+        ({"http_port": 8500, "client_addr": "198.51.100.11 127.0.0.1"}, True),
+        ({"http_port": 8500, "client_addr": "198.51.100.11", "http_addresses": "127.0.0.1"}, True),
+        ({"http_port": 8500, "http_addresses": "unix:///run/consul.sock"}, False),
+        ({"http_port": 8500, "client_addr": "{{ GetPrivateIP }}"}, False),
+        ({"http_port": 8501}, False),
+        ({"http_port": -1, "https_port": 8501}, False),
+    ],
+)
+def test_no_server_is_started_whose_agent_would_not_answer_where_the_bot_asks(
+    configured: dict[str, object], *, reached: bool
+) -> None:
+    """Case 13: the run waited behind its irreversible step for an API that was on another address."""
+    s1 = stopped("s1", voters=THREE)
+    view = host(running=False, node_id=s1.node_id, **configured)
+    view = msgspec.structs.replace(view, api_problem=api_problem(view, AgentAccess()))
+    assert (view.api_problem == "") == reached
+    lost = (ServerName("s2"), ServerName("s3"))
+    seen = cluster(msgspec.structs.replace(s1, host=view), unreachable("s2"), unreachable("s3"))
+    answer = propose(seen, diagnose(seen, lost), lost=lost)
+    assert isinstance(answer, Proposal if reached else Refusal)
+    if isinstance(answer, Refusal):
+        assert "http://127.0.0.1:8500" in answer.reasons[0]
