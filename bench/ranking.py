@@ -55,8 +55,8 @@ async def measure(lab: Lab) -> Section:
         rows.append(await _row(lab, host, f"WAL, a full tail of 64 MiB, {count} {what}"))
     text = (
         "Where a stopped server's log ends, with its term, vote and peers, over an SSH connection that is open; "
-        f"{TIMES} times each. A WAL's tail is walked through on the host, with every checksum; *again* is the median of "
-        "a second look within ten minutes, for which an unchanged one is not walked through anew. *Moved* is both "
+        f"{TIMES} times each. A WAL's tail is walked through on the host, with every checksum; *again* is the median "
+        "of a second look within ten minutes, for which an unchanged one is not walked through anew. *Moved* is both "
         "directions at the first look, host.sh itself (it is streamed with each call) among it. Run it with "
         "`python -m bench ranking`.\n\n"
         + table(("log", "median", "min", "max", "again", "calls", "KiB moved"), rows)
