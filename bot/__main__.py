@@ -108,7 +108,7 @@ async def serve(settings: Settings) -> None:
             owner=core.owner,
             service=core.service,
             worlds=core.worlds,
-            store=core.store,
+            store=core.driving_store,
             notifier=notifier,
             clock=core.clock,
         )

@@ -114,7 +114,7 @@ class Follower:
             owner=core.owner,
             service=core.service,
             worlds=core.worlds,
-            store=core.store,
+            store=core.driving_store,
             notifier=notifier,
             clock=core.clock,
         )

@@ -1,7 +1,8 @@
 """What the bot does when Slack tells it something: ack first, always, then hand over.
 
 Slack gives three seconds. What is done before the ack is parsing, nothing
-else: no store, no Slack, no host. The ack is awaited alone, because bolt loses
+else: no store, no Slack, no host. What comes behind it is bounded, for all and for
+each person; where there is no place, that is the answer. The ack is awaited alone, because bolt loses
 it when the listener raises right after it (slack-bolt 1.30,
 AsyncioListenerRunner), and a listener whose ack came too late runs on to its
 end while the person sees a failure: so everything behind it happens once
@@ -138,6 +139,10 @@ class Handlers:
         except UnknownCluster as unknown:
             await ack(text=str(unknown))
             return
+        # The answer to the command itself can say it: nothing more is sent.
+        if busy := self._tasks.full(asked.caller.user_id):
+            await ack(text=busy)
+            return
         await ack(text=first)
         self._hand_over(asked, lambda: self._command(asked, parsed), name=type(parsed).__name__)
 
@@ -160,7 +165,9 @@ class Handlers:
             await ack()
             return
         typed = typed_in(view)
-        errors = notes.typing_errors(private.press.typed, typed, alone=private.alone)
+        errors = self._no_place(view, body) or notes.typing_errors(
+            private.press.typed, typed, alone=private.alone
+        )
         if errors:
             await ack(response_action="errors", errors=errors)
             return
@@ -189,7 +196,7 @@ class Handlers:
             await ack()
             return
         typed = typed_in(view)
-        errors = notes.unlock_errors(form.holder, typed)
+        errors = self._no_place(view, body) or notes.unlock_errors(form.holder, typed)
         if errors:
             await ack(response_action="errors", errors=errors)
             return
@@ -205,6 +212,11 @@ class Handlers:
     async def on_closed(self, ack: Ack) -> None:
         """A modal was closed."""
         await ack()
+
+    def _no_place(self, view: Json, body: Json) -> dict[str, str]:
+        """The form says that it was not taken, and stays open: what was typed is not lost."""
+        busy = self._tasks.full(caller_of(body).user_id)
+        return dict.fromkeys(list(typed_in(view))[:1], busy) if busy else {}
 
     def _first_words(self, command: Command) -> str:
         match command:
@@ -236,7 +248,12 @@ class Handlers:
     # --- handing over
 
     def _hand_over(self, asked: Asked, work: Callable[[], Coroutine[Any, Any, None]], *, name: str) -> None:
-        self._tasks.spawn(self._guarded(asked, work), name=name)
+        who = asked.caller.user_id
+        if busy := self._tasks.full(who):
+            log.warning("too many requests are under way; this one was not taken", user=who, name=name)
+            self._tasks.refuse(self._reception.answer(asked, notes.said(busy)), name=f"no place: {name}")
+            return
+        self._tasks.spawn(self._guarded(asked, work), name=name, who=who)
 
     async def _guarded(self, asked: Asked, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run it once; whatever goes wrong is told to the person who asked."""

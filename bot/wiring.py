@@ -77,6 +77,13 @@ class Core:
     clock: MachineClock
     owner: str
     """This process, as leases name it."""
+    driving: RedisStore | None = None
+    """The same store over connections of its own, for whoever drives runs; None: there is but one."""
+
+    @property
+    def driving_store(self) -> RedisStore:
+        """Where runs are driven over: no crowd of people stands between a driver and its lease."""
+        return self.driving or self.store
 
     @property
     def units(self) -> Mapping[ClusterName, str]:
@@ -101,7 +108,10 @@ async def open_core(settings: Settings, *, kind: str) -> AsyncIterator[Core]:
 
     Raises SettingsProblem or StoreUnavailable where the store cannot be had.
     """
-    async with open_store(settings) as store, open_hosts(settings, store=store) as (_, worlds):
+    async with (
+        _open_stores(settings) as (store, driving),
+        open_hosts(settings, store=store) as (_, worlds),
+    ):
         clock = MachineClock()
         yield Core(
             settings=settings,
@@ -117,22 +127,33 @@ async def open_core(settings: Settings, *, kind: str) -> AsyncIterator[Core]:
             store=store,
             clock=clock,
             owner=new_owner(kind),
+            driving=driving,
         )
 
 
 @asynccontextmanager
 async def open_store(settings: Settings) -> AsyncIterator[RedisStore]:
     """The store of the settings; raises SettingsProblem or StoreUnavailable."""
+    async with _open_stores(settings) as (store, _):
+        yield store
+
+
+@asynccontextmanager
+async def _open_stores(settings: Settings) -> AsyncIterator[tuple[RedisStore, RedisStore]]:
+    """The store twice, each over connections of its own: for what people ask, and for whoever drives."""
     redis = settings.redis
     key = signing_key(settings)
     async with AsyncExitStack() as stack:
+        url = ""
         if isinstance(redis, PrivateRedis):
-            client = client_at(await stack.enter_async_context(private_redis(redis.state_folder)))
-        else:
-            client = _redis_client(redis)
-        store = RedisStore(client, key=key)
-        stack.push_async_callback(store.aclose)
-        yield store
+            url = await stack.enter_async_context(private_redis(redis.state_folder))
+        stores = []
+        for _ in range(2):
+            client = client_at(url) if isinstance(redis, PrivateRedis) else _redis_client(redis)
+            store = RedisStore(client, key=key)
+            stack.push_async_callback(store.aclose)
+            stores.append(store)
+        yield stores[0], stores[1]
 
 
 def signing_key(settings: Settings) -> SigningKey:

@@ -54,18 +54,27 @@ _DEADLINE_S = 6.0
 """For one call with all its tries. The driver renews after a third of a lease's life (recovery.engine,
 LEASE_TTL_S / 3), and has to learn that it cannot before somebody else may take over: 3.3 s + 6 s < 10 s.
 """
+CONNECTIONS = 16
+"""At once, for one store; whoever comes then waits in line for one, within the deadline of its call.
+
+redis-py does not wait: its pool of 100 refused whoever came when all were in use, the driver's renewal too.
+"""
 _RUNS_KNOWN = 64
 """Of how many runs the signatures are kept; what was forgotten is read again."""
 _NAME = re.compile(rb"[A-Za-z0-9][A-Za-z0-9@._-]{0,127}")
 
 
 class RedisStore:
-    """The run store. Safe to use from many tasks; whoever drives runs has one of their own."""
+    """The run store. Safe to use from many tasks.
+
+    Whoever drives runs has one of their own, so that no crowd stands between a driver and its lease.
+    """
 
     def __init__(self, way: RedisClient, *, key: SigningKey) -> None:
         self._way = way
         self._key = key
         self._calls = InFlight()
+        self._line = asyncio.Semaphore(CONNECTIONS)
         self._macs: OrderedDict[tuple[ClusterName, RunId], tuple[str, ...]] = OrderedDict()
         """The signatures of the events of each run as they were last read or written here."""
         client = self._client = way.redis
@@ -419,7 +428,7 @@ class RedisStore:
         found: dict[str, str] = {}
         try:
             with self._calls.call(lambda: self._closed("its settings were not read")):
-                async with asyncio.timeout(_DEADLINE_S):
+                async with asyncio.timeout(_DEADLINE_S), self._line:
                     # One by one: Redis before 7 takes one name a call.
                     for name in durability.SETTINGS:
                         answer = await self._client.config_get(name)
@@ -442,7 +451,7 @@ class RedisStore:
     async def _ask(self, call: Callable[[], Awaitable[Any] | Any], *, undone: str) -> Any:
         try:
             with self._calls.call(lambda: self._closed(undone)):
-                async with asyncio.timeout(_DEADLINE_S):
+                async with asyncio.timeout(_DEADLINE_S), self._line:
                     return await call()
         except (exceptions.RedisError, OSError) as error:
             happened, next_step = explain(error, certificate_missing=self._way.certificate_missing)

@@ -13,14 +13,14 @@ from redis import exceptions
 from lab.root import ensure_root
 from recovery.adapters.private_redis import private_redis
 from recovery.adapters.redis_client import RIGHTS
-from recovery.adapters.redis_store import _DEADLINE_S, RedisStore
+from recovery.adapters.redis_store import _DEADLINE_S, CONNECTIONS, RedisStore
 from recovery.engine import LEASE_TTL_S
 from recovery.errors import JournalUnreadable, SettingsProblem, StoreUnavailable, Unverified
 from recovery.model import ClusterName, RunId
 from recovery.ports import Lease
 from recovery.signing import SigningKey
 from tests.contract.redis_server import DURABLE, connect, running_redis
-from tests.contract.runs import ABORTED, ENDED, UNLOCKED, proposed
+from tests.contract.runs import ABORTED, ENDED, OPENED, UNLOCKED, proposed
 
 PROD = ClusterName("prod")
 R1 = RunId("r1")
@@ -159,6 +159,60 @@ async def test_a_lease_asked_for_twice_by_one_call_is_one(redis_socket: Path) ->
     for _ in range(2):
         assert await store._once(keys=["consul-recovery:once:twice"], args=["nonce-1", 60_000]) == [b"ok"]
     assert await store._once(keys=["consul-recovery:once:twice"], args=["nonce-2", 60_000]) == [b"seen"]
+    await store.aclose()
+
+
+async def test_a_crowd_waits_in_line_and_takes_no_drivers_lease(redis_socket: Path) -> None:
+    """600 calls at once all succeed over few connections; the driver renews and records all the while."""
+    people, driver = connect(f"unix://{redis_socket}"), connect(f"unix://{redis_socket}")
+    cluster = ClusterName("crowd")
+    await people.propose(cluster, R1, proposed(cluster))
+    lease = await driver.take_lease(cluster, R1, owner="bot-1", ttl_s=1.0, above_epoch=0)
+    assert isinstance(lease, Lease)
+    over = asyncio.Event()
+
+    async def renew() -> int:
+        renewed = 0
+        while not over.is_set():
+            await driver.renew_lease(lease, ttl_s=1.0)
+            renewed += 1
+            await asyncio.sleep(0.001)
+        return renewed
+
+    async def one_of_the_crowd(number: int) -> bool:
+        first = await people.once(f"crowd:{number // 2}", ttl_s=60)
+        await people.active(cluster)
+        await people.events(cluster, R1)
+        await people.remember(cluster, "card", str(number))
+        return first
+
+    renewing = asyncio.create_task(renew())
+    for wave in range(4):
+        firsts = await asyncio.gather(*(one_of_the_crowd(wave * 600 + number) for number in range(600)))
+        assert sum(firsts) == 300
+    over.set()
+    assert await renewing > 4
+    await driver.append(lease, OPENED, expected_length=1)
+    connections = [one for one in await people._client.client_list() if int(one["age"]) >= 0]
+    assert len(connections) <= 2 * CONNECTIONS + 10  # Other tests' stores, of which each has few.
+    for each in (people, driver):
+        await each.aclose()
+
+
+async def test_a_line_that_does_not_move_is_given_up_in_time(redis_socket: Path) -> None:
+    """Where Redis answers nobody, those in line learn it within the deadline of their own call."""
+    store = connect(f"unix://{redis_socket}")
+
+    async def never(*_: object, **__: object) -> None:
+        await asyncio.Event().wait()
+
+    store._client.get = never  # type: ignore[method-assign]
+    began_s = asyncio.get_running_loop().time()
+    answers = await asyncio.gather(
+        *(store.active(PROD) for _ in range(3 * CONNECTIONS)), return_exceptions=True
+    )
+    assert {type(answer) for answer in answers} == {StoreUnavailable}
+    assert asyncio.get_running_loop().time() - began_s < LEASE_TTL_S
     await store.aclose()
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from bot.registry import MOST_OF_ONE, MOST_REFUSALS
 from lab.slack import LocalSlack, Message
 from recovery.errors import HostRefused
 from recovery.journal import RetryChosen
@@ -245,3 +247,44 @@ async def test_names_from_consul_cannot_call_the_channel(slack: LocalSlack) -> N
         card = await slack.wait_message(lambda m: "degraded" in m.text)
         assert "<!channel>" in slack.plain_text(card)
         assert slack.mentions("bob") == []
+
+
+async def test_an_outsiders_crowd_of_clicks_stops_neither_the_run_nor_the_approver(bot: Bot) -> None:
+    """150 clicks at once: all acked in time, few under way, the rest told why not; bob's approval counts."""
+    card = await proposed(bot)
+    most = 0
+
+    async def watch() -> None:
+        nonlocal most
+        while True:
+            most = max(most, bot.tasks.count)
+            await asyncio.sleep(0)
+
+    watching = asyncio.create_task(watch())
+    clicks = [bot.slack.click(card, "run_approve", user="mallory") for _ in range(150)]
+    deliveries = await asyncio.gather(*clicks, bot.slack.click(card, "run_approve", user="bob"))
+    assert all(delivery.acked for delivery in deliveries)
+    await bot.wait_card("done in")
+    watching.cancel()
+    assert most <= MOST_OF_ONE + MOST_REFUSALS + 1
+    told = [bot.slack.plain_text(message) for message in bot.slack.ephemeral("mallory")]
+    assert any("of your requests are still under way" in text and "nothing was done" in text for text in told)
+    assert bot.slack.ephemeral("bob") == []
+    bot.slack.assert_clean()
+
+
+async def test_a_command_for_which_there_is_no_place_says_so(bot: Bot) -> None:
+    """The answer to the command is the refusal: nothing is looked at, and nothing more is sent."""
+    go_on = asyncio.Event()
+
+    async def wait() -> None:
+        await go_on.wait()
+
+    for _ in range(MOST_OF_ONE):
+        bot.tasks.spawn(wait(), name="slow", who="U0ALICE")
+    await bot.slack.slash("/consul status", user="alice")
+    assert "of your requests are still under way" in await bot.wait_whisper("alice", "was not taken")
+    go_on.set()
+    await bot.tasks.drain(timeout_s=2)
+    await bot.slack.slash("/consul status", user="alice")
+    await bot.slack.wait_message(lambda m: "is healthy" in m.text)
