@@ -27,7 +27,7 @@ from recovery.errors import (
     RecoveryError,
     StoreUnavailable,
 )
-from recovery.forgotten import forgotten
+from recovery.forgotten import forgotten, outdated
 from recovery.journal import (
     AssumptionsFailed,
     AssumptionsHeld,
@@ -711,7 +711,7 @@ async def drive_run(
             run=run,
             lease=lease,
             state=state,
-            forgotten=forgotten(run, state, traces),
+            forgotten=(*forgotten(run, state, traces), *outdated(state, clock.now_s())),
             world=world,
             store=store,
             notifier=notifier,

@@ -9,6 +9,7 @@ not the whole history; then a person confirms before anything more is done.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -39,6 +40,27 @@ def forgotten(run: RunId, state: RunState, traces: Iterable[HostTrace]) -> tuple
                 for receipt in trace.receipts
                 if not _in_journal(receipt, state)
             ]
+    return tuple(finding for finding in found if finding not in {*state.accepted, *state.forgotten})
+
+
+def outdated(state: RunState, now_s: float) -> tuple[str, ...]:
+    """Say which approval is older than the time that there was to give it, while nothing was begun under it.
+
+    No host tells of what was never begun: an aborted or expired run whose newest lines were taken away looks as
+    if it had just been approved.
+    """
+    found = []
+    for gate in state.gates:
+        given_s = [approval.at_s for approval in state.approvals if approval.gate == gate.id]
+        behind = state.steps[state.index_of(gate.before) :]
+        begun = any(step.attempt or step.status is not StepStatus.TODO for step in behind)
+        if not given_s or state.missing(gate) or begun or now_s < max(given_s) + gate.expires_after_s:
+            continue
+        when = datetime.fromtimestamp(max(given_s), UTC).strftime("%Y-%m-%d %H:%M")
+        found.append(
+            f"gate {gate.id} was approved on {when} UTC, and nothing was begun under that approval since: what came"
+            " after it may be missing"
+        )
     return tuple(finding for finding in found if finding not in {*state.accepted, *state.forgotten})
 
 

@@ -154,6 +154,35 @@ class TestAnOldDumpRestored:
         with pytest.raises(StoreForgot, match=r"Redis knows 1 of the \d events"):
             await task
 
+    async def test_an_approval_of_long_ago_brings_no_run_back_to_life(self) -> None:
+        """An aborted run whose newest lines were taken away looks just approved: a person is asked, nothing starts."""
+        table = replaced()
+        run = await table.proposed(lost=LOST)
+        first = asyncio.create_task(table.drive(run))
+        await table.until(run, lambda s: s.waiting_gate is not None)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        await table.approve(run)
+        approved = table.store.lines(CLUSTER, run)
+        await table.service.abort(CLUSTER, run, by=BOB)
+        await table.drive(run, owner="bot-2")
+        assert not table.world.performed
+        table.clock.ahead_s += 86_400
+        table.store.rewrite(CLUSTER, run, approved)
+        table.store.forge_active(CLUSTER, run)
+        again = asyncio.create_task(table.drive(run, owner="bot-3"))
+        state = await table.until(run, lambda s: s.owner == "bot-3")
+        [finding] = state.forgotten
+        assert "gate plan was approved on" in finding
+        assert "nothing was begun under that approval" in finding
+        await asyncio.sleep(60)
+        assert not table.world.performed
+        await table.service.abort(CLUSTER, run, by=BOB)
+        ended = await again
+        assert isinstance(ended, RunState)
+        assert ended.outcome is Outcome.ABORTED
+        assert not table.world.performed
+
     async def test_an_ordinary_take_over_asks_nobody(self) -> None:
         """With a whole journal the next driver goes on at once: every act on a host was announced."""
         table = replaced()
