@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from recovery.codec import readable
+from recovery.codec import readable, unreadable
 from recovery.errors import (
     HostBusy,
     HostRefused,
@@ -154,6 +154,10 @@ class Driver:
         while True:
             await self._clock.sleep(LEASE_TTL_S / 3)
             await self._store.renew_lease(self._lease, ttl_s=LEASE_TTL_S)
+            # What nobody can read any more nobody can abort: it is not gone on with either.
+            journal = await self._store.journal(self._cluster, self._run)
+            if journal.fault is not None:
+                raise unreadable(self._cluster, self._run, journal.fault)
 
     async def _watch_leaders(self) -> None:
         """Stop the run when two servers name themselves leader longer than a leader's lease."""

@@ -251,4 +251,16 @@ BUGS = (
         ),
         tests=("tests/unit/recovery/test_expiry.py",),
     ),
+    PlantedBug(
+        name="a-forged-line-counts",
+        says="What does not carry the bot's signature is read all the same.",
+        edits=(Edit("recovery/signing.py", "            raise Unverified(NOT_OURS)", "            pass"),),
+        tests=("tests/scenarios/test_unreadable_runs.py",),
+    ),
+    PlantedBug(
+        name="an-old-approval-counts",
+        says="An approval of long ago counts again once the lines behind it were taken away.",
+        edits=(Edit(ENGINE, "*outdated(state, clock.now_s())", "*()"),),
+        tests=("tests/unit/recovery/test_forgotten.py",),
+    ),
 )
