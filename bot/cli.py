@@ -199,7 +199,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="SERVER",
-        help="a server that cannot be fenced, by name",
+        help="a server that has to be vouched for, by name: it cannot be fenced, or a founding says it never held data",
     )
     for name, text in (
         ("abort", "Stop a run before its next step."),

@@ -474,6 +474,7 @@ class Handlers:
         gate = view.state.gate(press.what)
         form = notes.typed_modal(
             press,
+            view.state.plan,
             private=msgspec.json.encode(private).decode(),
             alone=alone,
             later=later_answers(view.state, gate) if gate is not None else "",

@@ -16,7 +16,7 @@ from bot.wording import Phase, duration, phase, progress, situation_mark, utc, u
 from recovery.diagnosis import OutOfSight
 from recovery.forgotten import told as left_over
 from recovery.model import ClusterName, RunId, ServerName
-from recovery.plan import Refusal
+from recovery.plan import Plan, Refusal
 from recovery.ports import LeaseHeld
 from recovery.runs import RunView, UnreadableRun
 from recovery.service import LockTaken, Refused, StatusReport
@@ -142,20 +142,26 @@ def broken(error_id: str) -> Message:
     )
 
 
-def typed_modal(press: Press, *, private: str, alone: bool = False, later: str = "") -> Block:
-    """The modal in which the names of servers that cannot be fenced are typed, or why somebody approves alone.
+UNFENCED = (
+    "These servers cannot be reached, so nothing keeps them from coming back but your word. If one of them does come "
+    "back with the old data, there are *two clusters*. Type each name to say that it is gone for good."
+)
+FOUNDED = (
+    "This founds a *new, empty cluster* on servers that hold nothing. Had one of them data that is only not there now "
+    "(a disk that is not mounted, a machine set up anew), that data would stay hidden behind the new cluster. Type "
+    "each name to say that it holds nothing and never did."
+)
+
+
+def typed_modal(press: Press, plan: Plan, *, private: str, alone: bool = False, later: str = "") -> Block:
+    """The modal in which the names that an approver vouches for are typed, or why somebody approves alone.
 
     ``later`` says which answers will be needed after this one.
     """
     blocks: list[Block] = [section(f"⏳ {esc(later)}")] if later else []
     if press.typed:
-        blocks.append(
-            section(
-                f"Run *{esc(press.run)}*. These servers cannot be reached, so nothing keeps them from coming "
-                "back but your word. If one of them does come back with the old data, there are *two "
-                "clusters*. Type each name to say that it is gone for good."
-            )
-        )
+        vouched = FOUNDED if plan.held_nothing else UNFENCED
+        blocks.append(section(f"Run *{esc(press.run)}*. {vouched}"))
         blocks += (
             typed_input(block_id=f"{TYPED_BLOCK}{name}", label=f"Type {name}", hint=f"exactly: {name}")
             for name in press.typed

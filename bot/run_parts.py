@@ -17,6 +17,7 @@ from bot.wording import (
     Phase,
     count,
     duration,
+    held_nothing,
     names,
     phase,
     ranking_rows,
@@ -46,8 +47,7 @@ def plan_blocks(view: RunView) -> list[Block]:
                 "*Who holds how much of the log:*\n" + code_block(table(ranking_rows(state.report.ranking)))
             )
         )
-    if plan.claims:
-        blocks.append(section("*You say these are gone for good:*\n" + "\n".join(_claim_lines(plan))))
+    blocks += _vouched(plan)
     if plan.warnings:
         blocks.append(section("\n".join(f"⚠️ {esc(warning)}" for warning in plan.warnings)))
     blocks += _sections(["*Steps:*", *(_plan_row(row) for row in rows(plan))])
@@ -64,6 +64,16 @@ def _sections(lines: Sequence[str]) -> list[Block]:
         else:
             parts.append(line)
     return [section(part) for part in parts]
+
+
+def _vouched(plan: Plan) -> list[Block]:
+    """What only people say, and the plan rests on."""
+    blocks = []
+    if plan.claims:
+        blocks.append(section("*You say these are gone for good:*\n" + "\n".join(_claim_lines(plan))))
+    if plan.held_nothing:
+        blocks.append(section(f"*You say:* {esc(held_nothing(plan))}"))
+    return blocks
 
 
 def _claim_lines(plan: Plan) -> list[str]:
@@ -131,8 +141,7 @@ def gate_blocks(view: RunView, gate: Gate | None) -> list[Block]:
             f"{len(state.steps)}, {esc(step.title)}"
         )
     )
-    if state.plan.claims:
-        blocks.append(section("*You say these are gone for good:*\n" + "\n".join(_claim_lines(state.plan))))
+    blocks += _vouched(state.plan)
     if state.plan.warnings:
         blocks.append(section("\n".join(f"⚠️ {esc(warning)}" for warning in state.plan.warnings)))
     return blocks

@@ -185,10 +185,7 @@ class Terminal:
             if len(digest) < DIGEST_CHARACTERS:
                 self._tell("Not approved; nothing was done.")
                 return FAILED
-            typed = typed or [
-                await self._asked(f"{name} cannot be fenced. Type its name to say it is gone for good: ")
-                for name in gate.typed
-            ]
+            typed = typed or [await self._asked(text.vouch(name, view.state.plan)) for name in gate.typed]
         result = await self._service.approve(
             view.cluster,
             view.run,

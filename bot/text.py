@@ -28,6 +28,7 @@ from bot.wording import (
     clients_line,
     count,
     duration,
+    held_nothing,
     leader_back_s,
     leader_of,
     names,
@@ -45,6 +46,7 @@ from bot.wording import (
 from recovery.diagnosis import Healthy
 from recovery.forgotten import told
 from recovery.journal import Event, Gate, Outcome, RunState, StepStatus, down, left_behind
+from recovery.model import ServerName
 from recovery.plan import Plan, PlanReport, Refusal, Risk
 from recovery.ports import LeaseHeld
 from recovery.runs import RunView, UnreadableRun
@@ -134,6 +136,8 @@ def plan(proposed: Plan, report: PlanReport) -> str:
             + ("" if claim.fenced else ": cannot be fenced, its name must be typed to approve")
             for claim in proposed.claims
         ]
+    if proposed.held_nothing:
+        parts += ["", f"You say: {held_nothing(proposed)}"]
     if proposed.warnings:
         parts += ["", "Know before you approve:", *(f"  ! {warning}" for warning in proposed.warnings)]
     parts += ["", "Steps:"]
@@ -143,6 +147,13 @@ def plan(proposed: Plan, report: PlanReport) -> str:
         parts.append(f"  {row.numbers:>5}  {row.title}  {mark}")
     parts += ["", touched(proposed), way_back(proposed), f"Digest: {proposed.digest()[:12]}"]
     return _lines(parts)
+
+
+def vouch(name: ServerName, proposed: Plan) -> str:
+    """What is asked at a terminal before a name is typed."""
+    if name in proposed.held_nothing:
+        return f"{name} holds nothing now. Type its name to say that it never held data of this cluster: "
+    return f"{name} cannot be fenced. Type its name to say it is gone for good: "
 
 
 def refusal(answer: Refusal) -> str:

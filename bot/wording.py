@@ -12,6 +12,7 @@ from recovery.diagnosis import (
     Degraded,
     Diagnosis,
     ElectionInProgress,
+    EmptyWhereDataWas,
     Healthy,
     MajorityGone,
     NeverBootstrapped,
@@ -21,7 +22,7 @@ from recovery.diagnosis import (
     ServersStopped,
     TwoLeaders,
 )
-from recovery.diagnosis.survey import blank
+from recovery.diagnosis.survey import blank, directory_is_missing
 from recovery.journal import (
     FINISHED,
     WAITS_FOR_PERSON,
@@ -94,6 +95,7 @@ SITUATION_MARK: dict[type, str] = {
     MajorityGone: "🔴",
     PeersEmptied: "🔴",
     NeverBootstrapped: "🔴",
+    EmptyWhereDataWas: "🔴",
     OutOfSight: "⚫",
     TwoLeaders: "🔴",
     NotRecognised: "🔴",
@@ -223,6 +225,12 @@ def table(lines: Iterable[Sequence[str]]) -> tuple[str, ...]:
     )
 
 
+def held_nothing(plan: Plan) -> str:
+    """What the approver of a founding says by typing the names."""
+    holds, did = ("holds", "its name") if len(plan.held_nothing) == 1 else ("hold", "each name")
+    return f"{names(plan.held_nothing)} {holds} nothing and never did: {did} must be typed to approve"
+
+
 def _server_state(server: ServerObservation) -> str:
     host = server.host
     if host is None:
@@ -239,6 +247,8 @@ def _server_state(server: ServerObservation) -> str:
 
 
 def _log(server: ServerObservation) -> str:
+    if directory_is_missing(server):
+        return "data dir ?"
     if server.host is not None and blank(server):
         return "blank"
     last = server.last

@@ -628,7 +628,7 @@ def _check_approval(state: RunState, event: Approved) -> None:
     if not gate.requester_counts and event.by == state.requested_by and not event.reason:
         raise IllegalEvent("the requester's own approval does not count")
     if set(event.typed) != set(gate.typed):
-        raise IllegalEvent("the names of the servers that cannot be fenced were not typed")
+        raise IllegalEvent("the names of the servers that the approver has to vouch for were not typed")
     if event.by in state.approvers(event.gate):
         raise IllegalEvent(f"{event.by} has approved this already")
     if state.expired:

@@ -18,6 +18,7 @@ import msgspec
 
 from recovery.inventory.groups import InventoryHost
 from recovery.model import (
+    Catalogue,
     ClientAgent,
     ClusterObservation,
     Member,
@@ -26,6 +27,7 @@ from recovery.model import (
     ServerObservation,
     ServerSpec,
 )
+from recovery.raftentry import LogPosition, Peer
 
 MEMO: Final = "members"
 """The name of the memory beside the cluster in the store."""
@@ -40,15 +42,35 @@ class Known(msgspec.Struct, frozen=True):
     seen_at_s: float
 
 
+class KnownLog(msgspec.Struct, frozen=True, kw_only=True):
+    """The furthest that one server's log was ever seen to go."""
+
+    server: ServerName
+    node_id: str
+    """Below 0.7.3, where there are none: its address."""
+    last: LogPosition
+    peers: tuple[Peer, ...] = ()
+    """The peer set it went by then; empty where it did not tell."""
+    at_s: float = 0.0
+    """When it was last seen to hold that much, Unix time."""
+
+
 class Membership(msgspec.Struct, frozen=True):
-    """What is remembered of a cluster's gossip."""
+    """What is remembered of a cluster: its gossip, its logs, and when it was last seen to have a leader."""
 
     seen_at_s: float
     """When a server last listed its members."""
     known: tuple[Known, ...]
+    logs: tuple[KnownLog, ...] = ()
+    """Of each node id one, whatever that server holds now."""
+    led_at_s: float | None = None
+    """When a leader was last seen; 0 if never; None: an older version, which did not note it, has kept this."""
+    held: Catalogue | None = None
+    """What the leader's catalogue held then."""
 
 
-NOBODY: Final = Membership(0.0, ())
+NOBODY: Final = Membership(0.0, (), led_at_s=0.0)
+_MOST_LOGS: Final = 32
 
 
 def encode(membership: Membership) -> str:
@@ -58,12 +80,15 @@ def encode(membership: Membership) -> str:
 
 def decode(text: str | None) -> Membership:
     """Turn the store's text back; what another version wrote is not known here, and the next look writes anew."""
-    if text is None:
-        return NOBODY
+    return (read(text) if text is not None else None) or NOBODY
+
+
+def read(text: str) -> Membership | None:
+    """Turn the store's text back; None where it cannot be read: then nobody knows what is remembered."""
     try:
         return msgspec.json.decode(text, type=Membership)
     except msgspec.MsgspecError:
-        return NOBODY
+        return None
 
 
 def listed(servers: Iterable[ServerObservation]) -> tuple[Member, ...]:
@@ -84,7 +109,46 @@ def listed(servers: Iterable[ServerObservation]) -> tuple[Member, ...]:
 
 
 def updated(before: Membership, observation: ClusterObservation, *, led: bool) -> Membership:
-    """Add what a look has shown.
+    """Add what a look has shown."""
+    gossip = _gossip_updated(before, observation, led=led)
+    held = next(
+        (
+            server.agent.catalogue
+            for server in observation.servers
+            if server.agent is not None and server.agent.names_itself_leader and server.agent.catalogue
+        ),
+        before.held,
+    )
+    return msgspec.structs.replace(
+        gossip,
+        logs=_logs_updated(before.logs, observation),
+        led_at_s=observation.taken_at_s if led else before.led_at_s,
+        held=held if led else before.held,
+    )
+
+
+def _logs_updated(before: tuple[KnownLog, ...], observation: ClusterObservation) -> tuple[KnownLog, ...]:
+    """Keep the furthest end of each log; one that is seen to end earlier, or gone, takes nothing away."""
+    known = {each.node_id: each for each in before}
+    for server in observation.servers:
+        node_id, last = server.node_id or server.address, server.last
+        if not server.reached or last is None or last.index == 0:
+            continue
+        earlier = known.get(node_id)
+        if earlier is None or last >= earlier.last:
+            known[node_id] = KnownLog(
+                server=server.name,
+                node_id=node_id,
+                last=last,
+                peers=server.configuration or (earlier.peers if earlier is not None else ()),
+                at_s=observation.taken_at_s,
+            )
+    newest = sorted(known.values(), key=lambda each: each.at_s, reverse=True)[:_MOST_LOGS]
+    return tuple(sorted(newest, key=lambda each: (each.server, each.node_id)))
+
+
+def _gossip_updated(before: Membership, observation: ClusterObservation, *, led: bool) -> Membership:
+    """Add whom the servers list.
 
     A look forgets nobody that it merely does not show: servers that were all restarted list few clients, and
     clients that have not come back are the ones that are looked for. Only with a leader (``led``) is one forgotten
@@ -108,7 +172,7 @@ def updated(before: Membership, observation: ClusterObservation, *, led: bool) -
         elif member.status is not MemberStatus.LEFT:
             known[member.name] = Known(member, now_s)
     kept = (each for each in known.values() if not led or each.seen_at_s > now_s - FORGET_AFTER_S)
-    return Membership(now_s, tuple(kept))
+    return msgspec.structs.replace(before, seen_at_s=now_s, known=tuple(kept))
 
 
 def client_agents(
@@ -164,8 +228,13 @@ def client_agents(
 
 
 def _remembered(seen_at_s: float, at_s: float) -> str:
-    when = datetime.fromtimestamp(seen_at_s, UTC).strftime("%Y-%m-%d %H:%M")
-    return f"last known membership (alive {when} UTC, {_age(max(at_s - seen_at_s, 0.0))} before)"
+    return f"last known membership (alive {when(seen_at_s, at_s)})"
+
+
+def when(then_s: float, now_s: float) -> str:
+    """Give a time with its distance: "2026-11-28 22:40 UTC, 5 h before"."""
+    told = datetime.fromtimestamp(then_s, UTC).strftime("%Y-%m-%d %H:%M")
+    return f"{told} UTC, {_age(max(now_s - then_s, 0.0))} before"
 
 
 def _age(seconds: float) -> str:

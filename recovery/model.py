@@ -171,6 +171,7 @@ class HostView(msgspec.Struct, frozen=True, kw_only=True):
     enabled: bool
     main_pid: int
     unit_user: str
+    unit: str = ""
     data_dir: str
     """Where the agent keeps its data, read from its unit, flags and files as Consul reads them; "" is unknown."""
     config_problem: str = ""
@@ -189,6 +190,8 @@ class HostView(msgspec.Struct, frozen=True, kw_only=True):
     http_port: int = 0
     """ports.http as configured or by default, -1 for none; 0 is unknown."""
     https_port: int = 0
+    data_dir_missing: bool = False
+    """Whether it is named and no such directory is there: then nothing is known of what it holds."""
     node_id: str = ""
     """As configured, else from data_dir/node-id; "" when neither is there."""
     version: str = ""
@@ -197,6 +200,8 @@ class HostView(msgspec.Struct, frozen=True, kw_only=True):
     """Size of raft/raft.db, -1 when there is none."""
     wal: bool = False
     """Whether raft/wal/ is there, the log store of newer Consuls. Beside a raft.db it is dead: Consul goes by that."""
+    lmdb: bool = False
+    """Whether raft/mdb/ is there: the log of Consul 0.5, which no later one opens without conversion."""
     snapshots: int = 0
     peers_info: bool = False
     peers_json: str | None = None
@@ -236,6 +241,51 @@ class HostView(msgspec.Struct, frozen=True, kw_only=True):
         return "raft/wal" if self.wal else ""
 
 
+class HostRun(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run of the bot has left on a host, whichever run it was."""
+
+    run: str
+    at_s: float
+    """When it last did something there, Unix time."""
+    archived: bool = False
+    receipts: tuple[str, ...] = ()
+    """What it did, each as STEP.ATTEMPT.DIRECTION."""
+
+
+class Unmounted(msgspec.Struct, frozen=True, kw_only=True):
+    """A mount point on the way to the data on which what belongs there is not mounted."""
+
+    point: str
+    named_by: str
+    """/etc/fstab, or the systemd unit."""
+    what: str
+    """What belongs there: a device, a share; and what is there instead, if anything."""
+
+
+class DirectoryView(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host tells of a data directory in which no Raft data was seen (verb ``origin``)."""
+
+    since_s: float = 0.0
+    """Since when the directory as it is now is there, Unix time; 0 where the file system does not tell."""
+    unmounted: tuple[Unmounted, ...] = ()
+    beneath: str = ""
+    """Raft data that lies covered, under a mount: the path of what it is."""
+    hindered: str = ""
+    """Why nobody could look under the mounts, where there is more than one at a place."""
+    elsewhere: str = ""
+    """Why the agent sees another directory than root does under this path (RootDirectory=, BindPaths=)."""
+    not_ours: str = ""
+    """Whose the directory is, where the agent could not write in it."""
+    volatile: str = ""
+    """The file system in memory that it lies on: what it held went with the last boot or unmount."""
+    raft_gone: str = ""
+    """What shows that a server's raft/ was here and its files are not."""
+    led: str = ""
+    """The last line of the unit's journal that tells of a leader."""
+    led_at_s: float = 0.0
+    runs: tuple[HostRun, ...] = ()
+
+
 class HostTrace(msgspec.Struct, frozen=True, kw_only=True):
     """What drivers have left on a host that could be looked at."""
 
@@ -271,6 +321,10 @@ class ServerObservation(msgspec.Struct, frozen=True, kw_only=True):
     stored: StoredLog | None = None
     """Also of a running server that has no peers below 0.7: such a one writes nothing."""
     stored_problem: str = ""
+    directory: DirectoryView | None = None
+    """Of a server in whose data directory no Raft data was seen; None for everybody else."""
+    directory_problem: str = ""
+    """Why that could not be looked at."""
     journal: tuple[str, ...] = ()
     """Telling lines of a running server that has no peers, secrets removed."""
     set_by_snapshot: LogPosition | None = None

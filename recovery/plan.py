@@ -226,6 +226,12 @@ class ExpectIs(_Check, frozen=True):
     expect: int
 
 
+class NeverHeldData(_Check, frozen=True):
+    """Nothing on its host tells that data was in its data directory (recovery.past), the bot's own runs aside."""
+
+    server: ServerName
+
+
 class LogEndsAlone(_Check, frozen=True):
     """The last peer set in the stopped server's own log is this address alone, read from raft.db.
 
@@ -301,6 +307,7 @@ Check = (
     | OverrideAbsent
     | ExpectIs
     | LogEndsAlone
+    | NeverHeldData
     | LeaderStays
     | StillLeads
     | CaughtUp
@@ -498,8 +505,11 @@ class Claim(msgspec.Struct, frozen=True):
     """
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What people approve and the engine performs."""
+class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What people approve and the engine performs.
+
+    A default is not written, so that plans of versions without that field keep their digests.
+    """
 
     schema: int
     procedure: str
@@ -511,6 +521,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...]
     """What an approver must know: what may be lost, what could not be seen."""
     steps: tuple[Step, ...]
+    held_nothing: tuple[ServerName, ...] = ()
+    """Servers that hold no data and, by the approver's word too, never did: each name is typed."""
 
     def digest(self) -> Digest:
         """Hash everything the approver decides on; equal plans have equal digests in every process."""
@@ -518,8 +530,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def typed_names(self) -> tuple[ServerName, ...]:
-        """The servers that cannot be fenced: the approver of the irreversible part types each name."""
-        return tuple(claim.server for claim in self.claims if not claim.fenced)
+        """Whom only the approver's word is about, who types each name before the irreversible part.
+
+        Servers that cannot be fenced are said to be gone; those of a founding to hold nothing and never to have.
+        """
+        return (*(claim.server for claim in self.claims if not claim.fenced), *self.held_nothing)
 
     @property
     def targets(self) -> tuple[ServerName, ...]:

@@ -154,8 +154,9 @@ def judge(
 
 def _wrongly_typed(state: RunState, gate: Gate) -> str:
     if gate.typed:
+        what = "holds nothing and never did" if state.plan.held_nothing else "cannot be fenced"
         return (
-            "To approve this, type the name of each server that cannot be fenced: "
+            f"To approve this, type the name of each server that {what}: "
             f"{', '.join(gate.typed)}. Nothing was done."
         )
     later = next((other for other in state.gates if other.typed), None)

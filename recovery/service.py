@@ -12,10 +12,10 @@ from typing import assert_never
 
 import msgspec
 
-from recovery import membership, policy
+from recovery import policy, remembered
 from recovery.codec import Fault
-from recovery.diagnosis import Degraded, Diagnosis, Healthy, Holder, diagnose, held_down
-from recovery.errors import OutOfDate, RecoveryError, Unverified
+from recovery.diagnosis import Degraded, Diagnosis, Healthy, Holder, diagnose, held_down, nobody_has_data
+from recovery.errors import OutOfDate, RecoveryError
 from recovery.forgotten import Leftover, leftovers, runs_seen, told
 from recovery.journal import (
     AbortChosen,
@@ -30,7 +30,6 @@ from recovery.journal import (
     passed_over,
     standing,
 )
-from recovery.membership import Membership
 from recovery.model import (
     ClusterName,
     ClusterObservation,
@@ -40,6 +39,7 @@ from recovery.model import (
     RunId,
     ServerName,
 )
+from recovery.past import UNASKED
 from recovery.plan import PlanReport, Proposal, Refusal
 from recovery.policy import ApprovalPolicy, Rejected
 from recovery.ports import Clock, LeaseHeld, RunStore, World
@@ -199,14 +199,15 @@ class RecoveryService:
         began_s = self._clock.monotonic_s()
         observation = await self._worlds[cluster].observe()
         holders = await self._holders(observation)
-        diagnosis = diagnose(observation, lost, holders=holders)
+        past = await remembered.past_of(self._store, cluster) if nobody_has_data(observation) else UNASKED
+        diagnosis = diagnose(observation, lost, holders=holders, past=past)
         active: RunView | UnreadableRun | None = None
         left: tuple[Leftover, ...] = ()
         store_epoch, store_problem, memory_problem = 0, "", ""
         try:
             active = await self.holder(cluster)
-            memory_problem = await self._remember_members(
-                observation, led=isinstance(diagnosis, Healthy | Degraded)
+            memory_problem = await remembered.remember(
+                self._store, observation, led=isinstance(diagnosis, Healthy | Degraded)
             )
             store_epoch = await self._store.epoch(cluster)
             left = await self._left(observation, active, store_epoch=store_epoch)
@@ -250,22 +251,6 @@ class RecoveryService:
                     assert_never(looked)
         return tuple(found)
 
-    async def _remember_members(self, observation: ClusterObservation, *, led: bool) -> str:
-        """Keep who was seen; gives what is wrong with what was kept before."""
-        cluster = observation.cluster
-        problem = ""
-        try:
-            before = await self._remembered(cluster)
-        except Unverified as unverified:
-            before, problem = membership.NOBODY, str(unverified)
-        now = membership.updated(before, observation, led=led)
-        if now != before:
-            await self._store.remember(cluster, membership.MEMO, membership.encode(now))
-        return problem
-
-    async def _remembered(self, cluster: ClusterName) -> Membership:
-        return membership.decode(await self._store.recall(cluster, membership.MEMO))
-
     async def members(self, cluster: ClusterName) -> MembersReport:
         """Give the members as the server that answers first lists them, else the last known ones.
 
@@ -274,7 +259,7 @@ class RecoveryService:
         told = await self._worlds[cluster].members()
         if told is not None:
             return MembersReport(members=told.members, by=told.by, at_s=self._clock.now_s())
-        before = await self._remembered(cluster)
+        before = await remembered.members_of(self._store, cluster)
         return MembersReport(
             members=tuple(each.member for each in before.known), by=None, at_s=before.seen_at_s
         )

@@ -42,6 +42,7 @@ from recovery.plan import (
     LogEndsAlone,
     LogIs,
     MembersBack,
+    NeverHeldData,
     NoLeader,
     OneHistory,
     OverrideAbsent,
@@ -130,6 +131,7 @@ async def _answer(probe: Probe, check: Check, run: RunId) -> Fact:
             | OverrideAbsent()
             | ExpectIs()
             | LogEndsAlone()
+            | NeverHeldData()
             | LeaderStays()
             | StillLeads()
             | KnowsLeader()

@@ -24,6 +24,7 @@ from recovery.adapters.log_reads import LogReader
 from recovery.adapters.shared_question import SharedQuestion
 from recovery.adapters.ssh import SshPool
 from recovery.boltfile import RaftLogUnreadable
+from recovery.diagnosis.survey import blank, directory_is_missing
 from recovery.diagnosis.versions import live_peers_file
 from recovery.errors import HostHindered, HostRefused, HostUnreachable, RecoveryError
 from recovery.model import (
@@ -158,6 +159,20 @@ class Probe(LogReader):
         return ""
 
     async def _observe_reached(self, blind: ServerObservation) -> ServerObservation:
+        seen = await self._observe_looked_at(blind)
+        if blank(seen) or directory_is_missing(seen):
+            return await self._with_directory(seen)
+        return seen
+
+    async def _with_directory(self, seen: ServerObservation) -> ServerObservation:
+        """Ask the host what tells whether an empty data directory is a new one: it costs more than a look."""
+        try:
+            view = await self.hosts[seen.name].origin()
+        except RecoveryError as fault:
+            return msgspec.structs.replace(seen, directory_problem=str(fault))
+        return msgspec.structs.replace(seen, directory=view)
+
+    async def _observe_looked_at(self, blind: ServerObservation) -> ServerObservation:
         host = await self.hosts[blind.name].look()
         host = msgspec.structs.replace(host, api_problem=api_problem(host, self._agent_access))
         seen = msgspec.structs.replace(blind, host=host)
@@ -244,6 +259,16 @@ class Probe(LogReader):
         """Read a stopped server's log (or a running one's that writes nothing); a sentence where it cannot be read."""
         if not host.data_dir:
             return host.config_problem or "its data directory cannot be found"
+        if host.data_dir_missing:
+            return (
+                f"its data directory {host.data_dir}, as {host.unit} names it, is not there (a disk that is "
+                "not mounted, or another path in the configuration?)"
+            )
+        if host.lmdb:
+            return (
+                f"{host.data_dir}/raft/mdb is the log of a Consul 0.5, which cannot be read here, and which later "
+                "ones do not open without conversion"
+            )
         if not host.log_store and not host.snapshots:
             return StoredLog(last=None, term=0, configuration=())
         if not host.log_store:

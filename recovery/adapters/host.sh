@@ -1319,7 +1319,9 @@ verb_look() {
     esac
     say main_pid "${pid:-0}"
     say unit_user "${unit_user:-root}"
+    say unit "$UNIT"
     say data_dir "$data_dir"
+    [ -z "$data_dir" ] || [ -d "$data_dir" ] || say data_dir_missing yes
     consul_program
     # Starting the program is half of a look's time: who knows its version already says for which file ("any": it is
     # not asked for).
@@ -1358,6 +1360,7 @@ verb_look() {
         say raft_db_bytes "$(stat -c %s "$data_dir/raft/raft.db")"
     fi
     [ ! -d "$data_dir/raft/wal" ] || say wal yes
+    [ ! -e "$data_dir/raft/mdb" ] || say lmdb yes
     find_snapshots
     say snapshots "$snapshots"
     [ ! -f "$data_dir/raft/peers.info" ] || say peers_info yes
@@ -1733,6 +1736,246 @@ verb_snapshot_check() {
     else
         say snapshot none
     fi
+}
+
+# --- reading: where a data directory without Raft data comes from -----------------------------------------
+# An empty one can be new, or stand where data was: a disk that is not mounted, something mounted over it, a
+# directory that the agent does not see so. Costs more than a look, so it is asked only where no data was seen.
+
+verb_origin() {
+    say_runs
+    say_leaders
+    [ -n "$data_dir" ] || return 0
+    find_pid
+    say_unmounted
+    say_beneath
+    say_elsewhere
+    [ -d "$data_dir" ] || return 0
+    say since "$(stat -L -c %W "$data_dir" | tr -cd '0-9')"
+    say_owner
+    say_raft_gone
+}
+
+# Every run that was here, the newest ones first: its receipts, and whether it left an archive.
+say_runs() {
+    # shellcheck disable=SC2012  # names that this program has made, and checks
+    { ls -1t "$STATE/receipts" 2>/dev/null && ls -1t "$STATE/archive" 2>/dev/null; } | sort -u |
+        while IFS= read -r run; do
+            plain "$run" || continue
+            at=0
+            for folder in "$STATE/receipts/$run" "$STATE/archive/$run"; do
+                [ -d "$folder" ] || continue
+                changed=$(stat -c %Y "$folder")
+                [ "$changed" -le "$at" ] || at=$changed
+            done
+            archived=-
+            [ ! -e "$STATE/archive/$run/state.tar" ] || archived=archived
+            printf '%s %s %s\n' "$at" "$run" "$archived"
+        done | sort -rn | head -n 20 | while read -r at run archived; do
+        say run "$run $at $archived"
+        for done in "$STATE/receipts/$run/"*.do "$STATE/receipts/$run/"*.undo; do
+            [ ! -f "$done" ] || say receipt_of "$run ${done##*/}"
+        done
+    done
+}
+
+# The last line of the unit's journal, of any boot, that tells of a leader: the same words in all versions of Consul.
+say_leaders() {
+    led=$(timeout 6 journalctl -u "$UNIT" --no-pager -q -n 1 -o short-unix \
+        -g 'cluster leadership acquired|New leader elected' 2>/dev/null | tail -n 1)
+    case $led in [0-9]*' '*) ;; *) return 0 ;; esac
+    at=${led%%[!0-9]*}
+    say led_at "$at"
+    printf '%s' "${led#* * }" | head -c 1000 | say_text led
+}
+
+# The places on which the data may be mounted, one a line: the data directory, what is above it but the root, and raft/
+# in it; as the configuration names them, and with links followed.
+data_places() {
+    {
+        for place in "$data_dir" "$(readlink -m -- "$data_dir")"; do
+            printf '%s\n' "$place/raft"
+            readlink -m -- "$place/raft"
+            while [ -n "$place" ]; do
+                printf '%s\n' "$place"
+                place=${place%/*}
+            done
+        done
+    } | awk 'length && !seen[$0]++'
+}
+
+# What is mounted, in the order of mounting: `place<TAB>file system<TAB>source`. Octal escapes are undone.
+mounts() {
+    while read -r _ _ _ _ place rest; do
+        printf '%b\t%s\n' "$(printf '%s' "$place" | sed 's/\\/\\0/g')" "${rest##* - }"
+    done </proc/self/mountinfo | sed 's/\t\([^ ]*\) \([^ ]*\).*/\t\1\t\2/'
+}
+
+# The file system that is mounted on a place now, "" for none.
+mounted_on() {
+    printf '%s\n' "$mounted" | awk -F '\t' -v place="$1" '$1 == place && $2 != "autofs" { kind = $2 } END { print kind }'
+}
+
+say_unmounted() {
+    mounted=$(mounts)
+    places=$(data_places)
+    tab=$(printf '\t')
+    [ ! -r /etc/fstab ] || while read -r what where kind _; do
+        case $what in '' | '#'*) continue ;; esac
+        where=$(printf '%b' "$(printf '%s' "$where" | sed 's/\\/\\0/g')")
+        where=${where%/}
+        is_data_place "$where" || continue
+        now=$(mounted_on "$where")
+        case $now,$kind in
+            ,*) say unmounted "$where$tab/etc/fstab$tab$what ($kind)" ;;
+            tmpfs,tmpfs | ramfs,ramfs) ;;
+            tmpfs,* | ramfs,*) say unmounted "$where$tab/etc/fstab$tab$what ($kind), while a $now is mounted there" ;;
+            *) ;;
+        esac
+    done </etc/fstab
+    units=$(printf '%s\n' "$places" | while IFS= read -r place; do systemd-escape -p --suffix=mount -- "$place"; done)
+    [ -n "$units" ] || return 0
+    # The generator makes units of fstab's lines too; those were told above.
+    # shellcheck disable=SC2086  # escaped names: no blanks, no patterns
+    systemctl show $units -p Id -p LoadState -p ActiveState -p Where -p What -p Type -p SourcePath 9>&- 2>/dev/null |
+        say_dead_mounts
+}
+
+say_dead_mounts() {
+    {
+        cat
+        printf '\n'
+    } | while IFS= read -r line; do
+        value=${line#*=}
+        case $line in
+            Id=*) id=$value ;;
+            LoadState=*) load=$value ;;
+            ActiveState=*) active=$value ;;
+            Where=*) point=$value ;;
+            What=*) what=$value ;;
+            Type=*) kind=$value ;;
+            SourcePath=*) source=$value ;;
+            '')
+                say_dead_mount
+                id= load= active= point= what= kind= source=
+                ;;
+            *) ;;
+        esac
+    done
+}
+
+say_dead_mount() {
+    case ${load:-} in not-found | '') return ;; esac
+    [ "$active" != active ] && [ "${source:-}" != /etc/fstab ] || return 0
+    [ -n "${point:-}" ] || point=$(systemd-escape -u -p -- "${id%.mount}")
+    [ -z "$(mounted_on "$point")" ] || return 0
+    say unmounted "$point$tab$id$tab${what:-unknown} (${kind:-$load})"
+}
+
+# Whether a mount point is one on the way to the data, or lies in the data directory.
+is_data_place() {
+    [ -n "$1" ] || return 1
+    case $NEWLINE$places$NEWLINE in *"$NEWLINE$1$NEWLINE"*) return 0 ;; *) ;; esac
+    case $1 in "$data_dir"/*) ;; *) return 1 ;; esac
+}
+
+# What lies covered under the mounts on the way: looked at in a mount namespace of its own, in which they are taken
+# off one after the other. On the host nothing is unmounted. A file system in memory holds nothing for long.
+say_beneath() {
+    real=$(readlink -m -- "$data_dir")
+    on=$(printf '%s\n' "$mounted" | awk -F '\t' -v real="$real/" \
+        '$2 != "autofs" && ($1 == "/" || index(real, $1 "/") == 1) && length($1) >= length(best) { best = $1; kind = $2 }
+        END { print best "\t" kind }')
+    case $on in
+        "/$tab"*) return 0 ;;
+        *"${tab}tmpfs" | *"${tab}ramfs")
+            say volatile "it lies on a ${on#*"$tab"} (${on%"$tab"*}), a file system in memory: what it held before the last boot or mount is gone"
+            ;;
+        *) ;;
+    esac
+    # shellcheck disable=SC2016  # for the inner shell
+    beneath=$(timeout 5 unshare --mount --propagation private -- sh -c '
+        real=$1
+        for _ in 1 2 3 4 5 6 7 8; do
+            at=$real
+            while [ ! -e "$at" ]; do at=${at%/*}; [ -n "$at" ] || at=/; done
+            # A place with two mounts, one over the other, is told twice.
+            point=$(findmnt -n -o TARGET -T "$at" | head -n 1) && [ -n "$point" ] || exit 1
+            [ "$point" != / ] || break
+            umount -l -- "$point" || exit 1
+            for file in raft/raft.db raft/wal raft/mdb raft/snapshots/*/meta.json; do
+                [ ! -e "$real/$file" ] || { printf "%s\n" "$real/$file"; exit 0; }
+            done
+        done
+        printf "nothing\n"' sh "$real" 2>/dev/null)
+    case $beneath in
+        /*) say beneath "$beneath" ;;
+        nothing) ;;
+        *)
+            twice=$(printf '%s\n' "$mounted" | awk -F '\t' -v point="${on%"$tab"*}" '$1 == point && $2 != "autofs"' | wc -l)
+            [ "$twice" -lt 2 ] ||
+                say hindered "more than one file system is mounted on ${on%"$tab"*}, and what the covered one holds could not be seen"
+            ;;
+    esac
+}
+
+# What root finds under the path may be another directory than the running agent's, or its file another one.
+say_elsewhere() {
+    [ -n "$pid" ] || return 0
+    here=$(stat -L -c %d:%i "$data_dir" 2>/dev/null)
+    there=$(stat -L -c %d:%i "/proc/$pid/root$data_dir" 2>/dev/null)
+    if [ "$here" = "$there" ]; then
+        say_other_file
+    else
+        say elsewhere "process $pid sees another directory under $data_dir than root does"
+    fi
+}
+
+# An agent that was started before something was mounted, or moved, goes on with the file that it has open.
+say_other_file() {
+    db=$data_dir/raft/raft.db
+    find_pids
+    file=
+    for each in $pid $pids; do
+        for link in "/proc/$each/fd"/*; do
+            name=$(readlink -- "$link")
+            case $name in */raft.db | */'raft.db (deleted)') ;; *) continue ;; esac
+            file=$name
+            [ ! "$link" -ef "$db" ] || return 0
+        done
+    done
+    if [ -n "$file" ]; then
+        say elsewhere "the agent has another $file open than what is under that path now"
+    elif [ -e "$db" ]; then
+        say elsewhere "the agent does not have $db open: what is there is not what it runs on"
+    fi
+}
+
+# A mount point without its disk belongs to root, mostly, and the agent could not even start there.
+say_owner() {
+    [ -z "$pid" ] && [ -n "$unit_user" ] && [ "$unit_user" != root ] || return 0
+    group=$(id -g -- "$unit_user" 2>/dev/null) && number=$(id -u -- "$unit_user" 2>/dev/null) || return 0
+    [ "$number" != 0 ] || return 0
+    # shellcheck disable=SC2016  # for the inner shell
+    may=$(setpriv --reuid "$number" --regid "$group" --init-groups -- sh -c \
+        'if [ -w "$1" ] && [ -x "$1" ]; then echo yes; else echo no; fi' sh "$data_dir" 2>/dev/null)
+    [ "$may" != no ] ||
+        say not_ours "$data_dir belongs to $(stat -L -c %U "$data_dir"), and $unit_user, as whom $UNIT runs, may not write in it: a mount point without its disk looks so"
+}
+
+# A server makes raft/raft.db at its first start, so what it keeps beside is not alone on one that never ran.
+say_raft_gone() {
+    [ ! -e "$data_dir/raft/raft.db" ] && [ ! -d "$data_dir/raft/wal" ] || return 0
+    for trace in raft serf/remote.snapshot serf/remote.keyring raft/snapshots raft/peers.info; do
+        if [ -h "$data_dir/$trace" ] && [ ! -e "$data_dir/$trace" ]; then
+            say raft_gone "$data_dir/$trace is a link to $(readlink -- "$data_dir/$trace"), which is not there"
+            return
+        fi
+        if [ -e "$data_dir/$trace" ]; then
+            say raft_gone "$data_dir/$trace is there, as a server makes it, and raft/raft.db is not"
+            return
+        fi
+    done
 }
 
 # --- changing: key, lock, epoch, receipt ------------------------------------------------------------------
@@ -2373,7 +2616,7 @@ main() {
     UNIT=$2
     shift 2
     case $verb in
-        look | raft-read | wal-read | raft-snapshots | peers | info | journal | archive-check)
+        look | origin | raft-read | wal-read | raft-snapshots | peers | info | journal | archive-check)
             load_unit
             ;;
         receipt | snapshot-check | around) ;;
@@ -2386,6 +2629,7 @@ main() {
     esac
     case $verb in
         look) verb_look "${1:-}" ;;
+        origin) verb_origin ;;
         raft-read) verb_raft_read "${1:-}" "${2:-}" ;;
         wal-read) verb_wal_read "${1:-}" ;;
         raft-snapshots) verb_raft_snapshots ;;

@@ -15,10 +15,11 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
+from recovery.adapters.journal_lines import without_secrets
 from recovery.adapters.shared_question import SharedQuestion
 from recovery.boltfile import PageRequest
 from recovery.errors import HostBusy, HostHindered, HostRefused, InDoubt
-from recovery.model import HostView
+from recovery.model import DirectoryView, HostRun, HostView, Unmounted
 from recovery.ports import ActKey
 from recovery.walsegment import WalkRequest
 from recovery.walsegments import WalFile
@@ -165,6 +166,7 @@ def parse_look(lines: Lines) -> HostView:
         enabled=lines.text("enabled") == "yes",
         main_pid=lines.number("main_pid"),
         unit_user=lines.text("unit_user"),
+        unit=lines.text("unit"),
         data_dir=lines.text("data_dir"),
         config_problem=lines.text("config_problem"),
         node_name=lines.text("node_name"),
@@ -174,10 +176,12 @@ def parse_look(lines: Lines) -> HostView:
         https_addresses=lines.text("addresses_https"),
         http_port=lines.number("port_http"),
         https_port=lines.number("port_https"),
+        data_dir_missing=lines.has("data_dir_missing"),
         node_id=lines.text("node_id"),
         version=lines.text("version"),
         raft_db_bytes=lines.number("raft_db_bytes", -1),
         wal=lines.has("wal"),
+        lmdb=lines.has("lmdb"),
         snapshots=lines.number("snapshots"),
         peers_info=lines.has("peers_info"),
         peers_json=peers[0].decode(errors="replace") if peers else None,
@@ -203,6 +207,36 @@ def _wal_files(lines: Lines) -> dict[str, WalFile]:
 
 def _told(text: str) -> bool | None:
     return {"true": True, "false": False}.get(text)
+
+
+def parse_origin(lines: Lines) -> DirectoryView:
+    """Read the answer of the verb `origin`."""
+    runs: dict[str, HostRun] = {}
+    for name, value in lines.pairs:
+        match name, value.split():
+            case "run", [run, at_s, archived] if at_s.isdecimal():
+                runs[run] = HostRun(run=run, at_s=float(at_s), archived=archived == "archived")
+            case "receipt_of", [run, receipt] if run in runs:
+                runs[run] = msgspec.structs.replace(runs[run], receipts=(*runs[run].receipts, receipt))
+            case _:
+                pass
+    unmounted = (value.split("\t") for name, value in lines.pairs if name == "unmounted")
+    return DirectoryView(
+        since_s=float(lines.number("since")),
+        unmounted=tuple(
+            Unmounted(point=point, named_by=named_by, what=what)
+            for point, named_by, what in (each for each in unmounted if len(each) == 3)
+        ),
+        beneath=lines.text("beneath"),
+        hindered=lines.text("hindered"),
+        elsewhere=lines.text("elsewhere"),
+        not_ours=lines.text("not_ours"),
+        volatile=lines.text("volatile"),
+        raft_gone=lines.text("raft_gone"),
+        led=" ".join(without_secrets(b"".join(lines.blobs("led")).decode(errors="replace")).split())[:200],
+        led_at_s=float(lines.number("led_at")),
+        runs=tuple(runs.values()),
+    )
 
 
 def _parse_archive(lines: Lines) -> Archive:
@@ -262,6 +296,10 @@ class Host:
     async def around(self) -> tuple[str, ...]:
         """Say which Consul agents run on the host, and who listens on the server port, whatever its units are."""
         return (await self._read("around")).texts("agent")
+
+    async def origin(self) -> DirectoryView:
+        """See what tells whether a data directory without Raft data is a new one, or one where data was."""
+        return parse_origin(await self._read("origin"))
 
     async def raft_read(self, ranges: tuple[tuple[int, int], ...], *, snapshots: bool = False) -> Chunk:
         """Read byte ranges (offset, length) of raft.db, fewer bytes at the file's end; `snapshots`: and the metas."""

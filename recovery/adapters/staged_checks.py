@@ -6,6 +6,7 @@ Raises what `checks.answer` turns into Unknown: RecoveryError, AgentSilent, Raft
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Final, assert_never
 
 from recovery.adapters.asking import leaders_of, pulses, views_of
@@ -13,6 +14,7 @@ from recovery.adapters.collect import HEARTBEAT_TIMEOUT_S, Probe
 from recovery.adapters.leader_checks import holds_entry, may_lead_unseen
 from recovery.adapters.log_ends import reaches
 from recovery.model import Fact, Fails, Holds, HostView, MemberStatus, ServerName, Unknown
+from recovery.past import told_by_directory
 from recovery.plan import (
     ExpectIs,
     ExpectOverridden,
@@ -21,6 +23,7 @@ from recovery.plan import (
     LeaderStays,
     LogEndsAlone,
     MembersBack,
+    NeverHeldData,
     OverrideAbsent,
     StillLeads,
 )
@@ -32,6 +35,7 @@ StagedCheck = (
     | OverrideAbsent
     | ExpectIs
     | LogEndsAlone
+    | NeverHeldData
     | LeaderStays
     | StillLeads
     | KnowsLeader
@@ -52,6 +56,12 @@ async def answer(probe: Probe, check: StagedCheck) -> Fact:
             return await _expect_is(probe, server, expect)
         case LogEndsAlone(server, address):
             return await _log_ends_alone(probe, server, address)
+        case NeverHeldData(server):
+            asked = probe.hosts[server]
+            told = told_by_directory(await asked.look(), await asked.origin(), now_s=time.time())
+            return (
+                Fails("; ".join(told)) if told else Holds("nothing on its host tells of data that was here")
+            )
         case LeaderStays():
             return await _leader_stays(probe, check)
         case StillLeads(server, at_least):

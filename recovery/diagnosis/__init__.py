@@ -15,6 +15,7 @@ from recovery.diagnosis.situations import (
     Degraded,
     Diagnosis,
     ElectionInProgress,
+    EmptyWhereDataWas,
     Healthy,
     MajorityGone,
     NeverBootstrapped,
@@ -24,13 +25,15 @@ from recovery.diagnosis.situations import (
     ServersStopped,
     TwoLeaders,
 )
-from recovery.diagnosis.survey import Sight, Survey, VoterSight, survey
+from recovery.diagnosis.survey import Sight, Survey, VoterSight, nobody_has_data, survey
 from recovery.model import ClusterObservation, ServerName
+from recovery.past import UNASKED, Past
 
 __all__ = [
     "Degraded",
     "Diagnosis",
     "ElectionInProgress",
+    "EmptyWhereDataWas",
     "Healthy",
     "Holder",
     "MajorityGone",
@@ -45,22 +48,28 @@ __all__ = [
     "VoterSight",
     "diagnose",
     "held_down",
+    "nobody_has_data",
     "survey",
 ]
 
 
 def diagnose(
-    observation: ClusterObservation, lost: Iterable[ServerName] = (), *, holders: Iterable[Holder] = ()
+    observation: ClusterObservation,
+    lost: Iterable[ServerName] = (),
+    *,
+    holders: Iterable[Holder] = (),
+    past: Past = UNASKED,
 ) -> Diagnosis:
     """Name the situation; ``lost`` is what the operator says is gone for good.
 
-    ``holders`` are the runs that are known of those which hold servers.
+    ``holders`` are the runs that are known of those which hold servers. ``past`` is what the store knows: it
+    matters only where nobody has data, and where it was not asked, no cluster is called new.
     """
     seen = survey(observation, lost)
-    return with_holds(_recognised(seen), seen, holders)
+    return with_holds(_recognised(seen, past), seen, holders)
 
 
-def _recognised(seen: Survey) -> Diagnosis:
+def _recognised(seen: Survey, past: Past) -> Diagnosis:
     if len(seen.leaders) > 1:
         return led.two_leaders(seen)
     if seen.leaders:
@@ -68,8 +77,8 @@ def _recognised(seen: Survey) -> Diagnosis:
     return (
         leaderless.led_from_elsewhere(seen)
         or without_peers.peers_emptied(seen)
+        or without_peers.without_data(seen, past)
         or leaderless.out_of_sight(seen)
-        or without_peers.never_bootstrapped(seen)
         or leaderless.election_in_progress(seen)
         or leaderless.servers_stopped(seen)
         or leaderless.majority_gone(seen)

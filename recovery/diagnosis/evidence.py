@@ -40,6 +40,19 @@ def server_line(server: ServerObservation) -> str:
     return f"{server.name}: " + ", ".join(parts)
 
 
+def unread_reason(server: ServerObservation) -> str:
+    """Why it is not known what a server that answers holds."""
+    if server.host is None:
+        return server.host_problem or "no answer"
+    if server.host.config_problem:
+        return server.host.config_problem
+    if server.stored_problem:
+        return server.stored_problem
+    if server.agent is None and server.agent_problem:
+        return server.agent_problem
+    return "its node id cannot be read" if not server.node_id else "its agent did not tell where its log ends"
+
+
 def override_lines(survey: Survey) -> tuple[str, ...]:
     """Where an override of bootstrap_expect was left behind: a trap, the next start would take it."""
     return tuple(

@@ -16,6 +16,7 @@ from recovery.diagnosis.situations import (
     Degraded,
     Diagnosis,
     ElectionInProgress,
+    EmptyWhereDataWas,
     Healthy,
     MajorityGone,
     NeverBootstrapped,
@@ -25,7 +26,7 @@ from recovery.diagnosis.situations import (
     ServersStopped,
     TwoLeaders,
 )
-from recovery.diagnosis.survey import Sight, Survey
+from recovery.diagnosis.survey import Sight, Survey, nobody_has_data
 from recovery.model import ClusterObservation, NodeId, RunId, ServerName
 
 
@@ -77,7 +78,14 @@ def with_holds(diagnosis: Diagnosis, seen: Survey, holders: Iterable[Holder]) ->
         case ElectionInProgress():
             # Enough others run: they elect, whoever is held.
             headline, advice = f"{diagnosis.headline}; {who}", f"{diagnosis.advice} {way_on}"
-        case OutOfSight() if seen.led_from:
+        case EmptyWhereDataWas():
+            # No plan comes of it: first the data has to be back.
+            later = " ".join(
+                _once_it_is_back(holder) if holder.over else _way_on(cluster, holder, {})
+                for holder, _ in runs
+            )
+            headline, advice = f"{diagnosis.headline}; {who}", f"{diagnosis.advice} {later}"
+        case OutOfSight() if seen.led_from or _is_barred(seen):
             headline, advice = f"{diagnosis.headline}; {who}", f"{diagnosis.advice} {way_on}"
         case (
             OutOfSight()
@@ -91,6 +99,15 @@ def with_holds(diagnosis: Diagnosis, seen: Survey, holders: Iterable[Holder]) ->
         case _:
             assert_never(diagnosis)
     return msgspec.structs.replace(diagnosis, headline=headline, advice=advice)
+
+
+def _is_barred(seen: Survey) -> bool:
+    """Whether a voter that answers could not be looked into, or nobody has data: then that is to be mended first."""
+    return nobody_has_data(seen.observation) or bool(seen.seen(Sight.UNREAD))
+
+
+def _once_it_is_back(holder: Holder) -> str:
+    return f"Run {_shown(holder.run)} is over: what it holds is started by a plan once the data is back."
 
 
 def _shown(run: RunId) -> str:
@@ -136,7 +153,8 @@ def _to_claim(diagnosis: Diagnosis, seen: Survey) -> dict[str, str]:
         case MajorityGone(unaccounted=unaccounted):
             return {voter.claim_as: voter.node_id for voter in unaccounted}
         case OutOfSight():
-            there = seen.seen(Sight.RUNNING, Sight.STOPPED)
+            # Nor is one to be called gone whose host answers.
+            there = seen.seen(Sight.RUNNING, Sight.STOPPED, Sight.UNREAD)
             return {voter.claim_as: voter.node_id for voter in seen.voters if voter not in there}
         case PeersEmptied(unseen=unseen):
             return dict.fromkeys(unseen, "")

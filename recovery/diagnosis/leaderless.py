@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recovery.diagnosis.evidence import count, names, server_lines, voter_line
+from recovery.diagnosis.evidence import count, names, server_lines, unread_reason, voter_line
 from recovery.diagnosis.situations import (
     ElectionInProgress,
     MajorityGone,
@@ -11,6 +11,7 @@ from recovery.diagnosis.situations import (
     ServersStopped,
 )
 from recovery.diagnosis.survey import Sight, Survey, VoterSight, blank, sign_of_life
+from recovery.model import ServerName
 
 
 def led_from_elsewhere(seen: Survey) -> OutOfSight | None:
@@ -43,11 +44,11 @@ def out_of_sight(seen: Survey) -> OutOfSight | None:
     )
     hindered = tuple(s.name for s in seen.observation.servers if s.answers)
     unread = tuple(
-        f"{s.name}: {s.host_problem or s.agent_problem or s.stored_problem or 'its log could not be read'}"
+        f"{s.name}: {unread_reason(s)}"
         for s in seen.observation.servers
         if (s.reached or s.answers) and s.last is None and not blank(s)
     )
-    mute = tuple(name for line in unread if (name := line.partition(":")[0]) not in hindered)
+    mute = tuple(line for line in unread if line.partition(":")[0] not in hindered)
     if seen.voters or not (unseen or unread):
         return None
     return OutOfSight(
@@ -69,11 +70,15 @@ _BRING_BACK = "Unreachable is not dead. Bring the hosts (or the bot's way to the
 
 
 def _unread(who: tuple[str, ...]) -> str:
-    """Say what to do about hosts that answered, but did not show what their servers hold."""
+    """Say what to do about hosts that answered, but did not show what their servers hold: `name: reason` each."""
     return (
-        f"{names(who)} answered, but what {'it holds' if len(who) == 1 else 'they hold'} could not be read: the reason "
-        "stands beside each; mend that, and look again."
+        f"{names(tuple(line.partition(':')[0] for line in who))} answered, but what "
+        f"{'it holds' if len(who) == 1 else 'they hold'} could not be read: {'; '.join(who)}. Mend that; look again."
     )
+
+
+def _with_reasons(who: tuple[str, ...], seen: Survey) -> tuple[str, ...]:
+    return tuple(f"{name}: {unread_reason(seen.server(ServerName(name)))}" for name in who)
 
 
 def election_in_progress(seen: Survey) -> ElectionInProgress | None:
@@ -149,7 +154,7 @@ def majority_gone(seen: Survey) -> MajorityGone | OutOfSight | None:
             if silent
             else ""
         )
-        mend = f"{_unread(damaged)} " if damaged else ""
+        mend = f"{_unread(_with_reasons(damaged, seen))} " if damaged else ""
         claimable = ",".join(v.claim_as for v in missing if v.sight is not Sight.UNREAD)
         lost = f"`/consul recover {seen.observation.cluster} --lost {claimable}`"
         return OutOfSight(
@@ -169,7 +174,7 @@ def majority_gone(seen: Survey) -> MajorityGone | OutOfSight | None:
     else:
         advice = "A peers.json recovery from the survivors: the plan says what may be lost."
     if unread:
-        advice = f"{_unread(unread)} {advice if who else ''}".rstrip()
+        advice = f"{_unread(_with_reasons(unread, seen))} {advice if who else ''}".rstrip()
     return MajorityGone(
         headline=f"{seen.observation.cluster} has NO LEADER: {count(seen)}, and the majority is gone: "
         f"only {names(tuple(v.name for v in survivors))} still "
@@ -191,7 +196,10 @@ def mend_the_look(hindered: tuple[str, ...]) -> str:
 
 
 def _claimed(voter: VoterSight, seen: Survey) -> bool:
-    return seen.claimed(voter) and not sign_of_life(voter, seen.observation)
+    """Whether the word that it is gone counts: not against a sign of life, nor where nobody has looked into it."""
+    return (
+        voter.sight is not Sight.UNREAD and seen.claimed(voter) and not sign_of_life(voter, seen.observation)
+    )
 
 
 def not_recognised(seen: Survey) -> NotRecognised:

@@ -73,6 +73,14 @@ class NeverBootstrapped(_Situation, frozen=True, kw_only=True):
     servers: tuple[ServerName, ...]
 
 
+class EmptyWhereDataWas(_Situation, frozen=True, kw_only=True):
+    """Every server is reached and none shows any Raft data, but something tells that there was some, or may be."""
+
+    servers: tuple[ServerName, ...]
+    known: tuple[str, ...]
+    """What stands against a new cluster, a sentence each, with who told it and since when."""
+
+
 class OutOfSight(_Situation, frozen=True, kw_only=True):
     """Too little can be seen to say: unreachable is not dead."""
 
@@ -97,6 +105,7 @@ Diagnosis = (
     | MajorityGone
     | PeersEmptied
     | NeverBootstrapped
+    | EmptyWhereDataWas
     | OutOfSight
     | TwoLeaders
     | NotRecognised

@@ -39,7 +39,8 @@ class Sight(StrEnum):
     disk. Nobody can tell which, so it has to be claimed like one that is away."""
     UNREACHED = "not reachable"
     UNREAD = "not found on its host"
-    """Its host was looked at, but what its agent is configured with, and so where its data is, could not be told."""
+    """Its host was looked at, but what its agent is configured with, and so where its data is, could not be told; or
+    its data directory is not there. It is no more gone than one that runs."""
     HINDERED = "reached, but could not be looked at"
     """Its host answers SSH: the agent may run and lead, or hold the newest entry. Not to be claimed as gone."""
     REPLACED = "replaced"
@@ -129,6 +130,18 @@ def bare(server: ServerObservation) -> bool:
 def unread_configuration(server: ServerObservation) -> bool:
     """Whether its host answers, and what the agent there is configured with could not be told."""
     return server.answers if server.host is None else bool(server.host.config_problem)
+
+
+def directory_is_missing(server: ServerObservation) -> bool:
+    """Whether the data directory that the unit names is not there, and no agent tells of a log either."""
+    return server.host is not None and server.host.data_dir_missing and server.last is None
+
+
+def nobody_has_data(observation: ClusterObservation) -> bool:
+    """Whether every server is reached and none shows any Raft data: new, or empty where data was."""
+    return bool(observation.servers) and all(
+        server.reached and (blank(server) or directory_is_missing(server)) for server in observation.servers
+    )
 
 
 def has_files(server: ServerObservation) -> bool:
@@ -270,7 +283,16 @@ def _sight(peer: Peer, observation: ClusterObservation) -> VoterSight:
         sight = Sight.REPLACED
     elif bare(namesake):
         sight = Sight.BARE
+    elif _unread(namesake, peer):
+        sight = Sight.UNREAD
     return VoterSight(NodeId(peer.id), peer.address, namesake.name, sight)
+
+
+def _unread(server: ServerObservation, peer: Peer) -> bool:
+    """Whether a host answers, and nobody can say that it does not hold this voter's data."""
+    if not server.reached or blank(server):
+        return False
+    return server.last is None or not is_address(peer.id)
 
 
 def _sight_of(server: ServerObservation) -> Sight:
@@ -286,7 +308,7 @@ def _sight_of(server: ServerObservation) -> Sight:
         return Sight.EMPTIED
     if host.running:
         return Sight.RUNNING
-    if host.config_problem:
+    if host.config_problem or host.data_dir_missing:
         return Sight.UNREAD
     return Sight.DAMAGED if server.stored is None else Sight.STOPPED
 

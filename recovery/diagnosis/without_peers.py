@@ -1,4 +1,4 @@
-"""Situations in which no server knows a peer: emptied by a graceful stop (below 0.7), or never bootstrapped.
+"""Situations in which no server knows a peer: emptied by a graceful stop (below 0.7), or without any data.
 
 Sources: consul/server.go @v0.6.4 (a graceful leave clears the peer set), hashicorp/raft of that time
 (runFollower: without other peers and without EnableSingleNode no election is ever begun), and
@@ -8,10 +8,12 @@ agent/consul/server_serf.go maybeBootstrap for servers without data. Both measur
 from __future__ import annotations
 
 from recovery.diagnosis.evidence import names, server_lines
-from recovery.diagnosis.situations import NeverBootstrapped, PeersEmptied
-from recovery.diagnosis.survey import Survey, believed_peers, blank, raft_address
+from recovery.diagnosis.situations import EmptyWhereDataWas, NeverBootstrapped, OutOfSight, PeersEmptied
+from recovery.diagnosis.survey import Survey, believed_peers, blank, nobody_has_data, raft_address
 from recovery.diagnosis.versions import listed_peers, live_peers_file, version
+from recovery.membership import when
 from recovery.model import ServerObservation
+from recovery.past import Past, told_by_host, told_by_store
 
 _ABORTS = "no known peers"
 """The line that Raft logs once when it gives up electing, in all versions (case varies)."""
@@ -79,11 +81,100 @@ def _peer_lines(servers: list[ServerObservation]) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def never_bootstrapped(seen: Survey) -> NeverBootstrapped | None:
-    """Every server is reached and none has a log: there is no data that could be lost or saved."""
-    servers = seen.observation.servers
-    if seen.voters or not all(server.reached and blank(server) for server in servers):
+def without_data(seen: Survey, past: Past) -> NeverBootstrapped | EmptyWhereDataWas | OutOfSight | None:
+    """Nobody has data. It is a new cluster only where everybody who could know of data was asked, and is silent."""
+    if seen.voters or not nobody_has_data(seen.observation):
         return None
+    now_s = seen.observation.taken_at_s
+    known = [
+        *told_by_store(past, seen.observation),
+        *(
+            f"{server.name}: {line}"
+            for server in seen.observation.servers
+            for line in told_by_host(server, past, now_s=now_s)
+        ),
+    ]
+    unknown = [
+        *([past.problem] if past.problem else []),
+        *(
+            f"{server.name}: where its empty data directory comes from could not be seen "
+            f"({server.directory_problem or 'not told'})"
+            for server in seen.observation.servers
+            if server.directory is None
+        ),
+        *(
+            f"{server.name}: {server.host.config_problem}"
+            for server in seen.observation.servers
+            if server.host is not None and server.host.config_problem
+        ),
+    ]
+    if known:
+        return _empty_where_data_was(seen, tuple(known), tuple(unknown))
+    if unknown:
+        return OutOfSight(
+            headline=f"{seen.observation.cluster}: no server has any Raft data, and whether there ever was some "
+            "cannot be told",
+            evidence=(*unknown, *server_lines(seen)),
+            advice="Nothing is founded before that is known. Mend what is named above, then ask again; "
+            "`consul-recovery doctor` checks the bot's way to Redis and to the hosts.",
+            unseen=tuple(unknown),
+        )
+    return _never_bootstrapped(seen)
+
+
+def _empty_where_data_was(
+    seen: Survey, known: tuple[str, ...], unknown: tuple[str, ...]
+) -> EmptyWhereDataWas:
+    servers = seen.observation.servers
+    more = f" ({len(known) - 1} more below)" if len(known) > 1 else ""
+    return EmptyWhereDataWas(
+        headline=f"{seen.observation.cluster} has NO LEADER: empty where data was. No server has any Raft data, yet "
+        f"{known[0]}{more}",
+        evidence=(*known, *unknown, *_since(seen), *server_lines(seen)),
+        advice="Nothing is started or founded on these empty directories: a new cluster would hide the old one's "
+        f"data. {_where_to_look(seen)} Then ask again. Only if this really is to be a new, empty cluster: found it by "
+        f"hand, with bootstrap_expect = {len(servers)} in the configuration of all {len(servers)} servers and their "
+        "agents started; the bot proposes nothing here.",
+        servers=tuple(server.name for server in servers),
+        known=known,
+    )
+
+
+def _since(seen: Survey) -> tuple[str, ...]:
+    """Since when each data directory, as it is now, is there."""
+    return tuple(
+        f"{server.name}: {server.host.data_dir}, as it is now, is there since "
+        f"{when(server.directory.since_s, seen.observation.taken_at_s)}"
+        for server in seen.observation.servers
+        if server.host is not None and server.directory is not None and server.directory.since_s
+    )
+
+
+def _where_to_look(seen: Survey) -> str:
+    points = dict.fromkeys(
+        f"{each.point} on {server.name}"
+        for server in seen.observation.servers
+        for each in (server.directory.unmounted if server.directory is not None else ())
+    )
+    if points:
+        return f"Mount {names(tuple(points))} (`mount POINT`)."
+    missing = [
+        f"{server.host.data_dir} on {server.name}"
+        for server in seen.observation.servers
+        if server.host is not None and server.host.data_dir_missing
+    ]
+    if missing:
+        return (
+            f"Bring {names(tuple(missing))} back: mount its disk, or correct data_dir in the configuration."
+        )
+    return (
+        "Mount the disks that hold the data directories, or put them back from a backup or an archive "
+        "(/var/lib/consul-recovery/archive on the servers)."
+    )
+
+
+def _never_bootstrapped(seen: Survey) -> NeverBootstrapped:
+    servers = seen.observation.servers
     expects = {
         server.name: server.agent.bootstrap_expect
         for server in servers
@@ -97,8 +188,8 @@ def never_bootstrapped(seen: Survey) -> NeverBootstrapped | None:
     )
     return NeverBootstrapped(
         headline=f"{seen.observation.cluster} has NO LEADER: no server has any Raft data, "
-        "it was never bootstrapped (or every disk was emptied)",
-        evidence=(*told, *logged, *server_lines(seen)),
+        "and nobody knows of any: it was never bootstrapped",
+        evidence=(*_since(seen), *told, *logged, *server_lines(seen)),
         advice="Check first that no server with data was forgotten in the settings. If this cluster is new: "
         f"`/consul recover {seen.observation.cluster}` proposes to found it with exactly one server.",
         servers=tuple(server.name for server in servers),

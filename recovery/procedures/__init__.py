@@ -10,6 +10,7 @@ from recovery.diagnosis import (
     Degraded,
     Diagnosis,
     ElectionInProgress,
+    EmptyWhereDataWas,
     MajorityGone,
     NeverBootstrapped,
     OutOfSight,
@@ -33,6 +34,8 @@ from recovery.procedures import (
     start_stopped,
 )
 from recovery.procedures.claims import contradicted_by_gossip_alone, contradictions
+
+MOST_REASONS = 8
 
 METHODS = (
     start_stopped.NAME,
@@ -62,6 +65,9 @@ def propose(
         return _refusal(
             method, (f"There is no method “{method}”; there are {', '.join(METHODS)}.",), diagnosis
         )
+    if isinstance(diagnosis, EmptyWhereDataWas):
+        reasons = (f"{diagnosis.headline}.", *(f"{line}." for line in diagnosis.known[1:MOST_REASONS]))
+        return _refusal(method or "recover", reasons, diagnosis)
     if method == readmit.NAME:
         return _tidied(observation, readmit.build(observation, diagnosis, server))
     wrong = _contradictions(observation, diagnosis, lost) if lost else ()

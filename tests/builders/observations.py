@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
+
+from recovery.membership import NOBODY
 from recovery.model import (
     AgentView,
     ClusterName,
     ClusterObservation,
+    DirectoryView,
     HostView,
     KnownNode,
     Member,
@@ -14,6 +18,7 @@ from recovery.model import (
     ServerObservation,
     StoredLog,
 )
+from recovery.past import Past
 from recovery.raftentry import LogPosition, Peer
 
 CLUSTER = ClusterName("demo")
@@ -124,18 +129,26 @@ def damaged(name: str) -> ServerObservation:
     )
 
 
-def blank(name: str, *, at: str | None = None, is_running: bool = True) -> ServerObservation:
+def blank(
+    name: str, *, at: str | None = None, is_running: bool = True, held_by: str = ""
+) -> ServerObservation:
     """A new machine of the same name: another id, no log."""
     own = f"{name}-new0-0000-0000-000000000000"
     where = at or f"198.51.100.{20 + int(name[1:])}"
     if is_running:
-        return running(name, voters=(), last=(0, 0), identity=own, at=where, stale_reads=False)
+        seen = running(name, voters=(), last=(0, 0), identity=own, at=where, stale_reads=False)
+        return msgspec.structs.replace(seen, directory=DirectoryView())
     return ServerObservation(
         name=ServerName(name),
         address=where,
-        host=host(running=False, node_id=own, raft_db_bytes=32768),
+        host=host(running=False, node_id=own, raft_db_bytes=32768, held_by=held_by),
         stored=StoredLog(last=None, term=0, configuration=()),
+        directory=DirectoryView(),
     )
+
+
+NOTHING_KNOWN = Past(membership=NOBODY)
+"""What a store tells that was asked and has never seen this cluster."""
 
 
 def unreachable(name: str) -> ServerObservation:

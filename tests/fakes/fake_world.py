@@ -24,6 +24,7 @@ from recovery.model import (
     ClientAgent,
     ClusterName,
     ClusterObservation,
+    DirectoryView,
     Fact,
     Fails,
     Holds,
@@ -66,6 +67,7 @@ from recovery.plan import (
     LogEndsAlone,
     LogIs,
     MembersBack,
+    NeverHeldData,
     NoLeader,
     Observe,
     OneHistory,
@@ -150,6 +152,8 @@ class FakeServer:
     """Its host answers, and nobody can look at it: where it is not ``reachable``."""
     damaged: bool = False
     """Its log cannot be read, by nobody: an agent that is started ends at once."""
+    covered: str = ""
+    """Raft data that lies under a mount on its data directory."""
 
     @property
     def old(self) -> bool:
@@ -377,6 +381,7 @@ class FakeWorld:
                 address=server.address,
                 host=host,
                 stored=stored,
+                directory=_directory(server),
                 set_by_snapshot=server.set_by_snapshot,
             )
         return ServerObservation(
@@ -384,6 +389,7 @@ class FakeWorld:
             address=server.address,
             host=host,
             agent=self._agent(server),
+            directory=_directory(server),
             stored=stored if server.old and not server.voters else None,
             set_by_snapshot=server.set_by_snapshot,
         )
@@ -459,6 +465,7 @@ class FakeWorld:
                 | OverrideAbsent(server=name)
                 | ExpectIs(server=name)
                 | LogEndsAlone(server=name)
+                | NeverHeldData(server=name)
                 | KnowsLeader(server=name)
             ):
                 server = self._agent_named(name)
@@ -579,6 +586,7 @@ class FakeWorld:
         | OverrideAbsent
         | ExpectIs
         | LogEndsAlone
+        | NeverHeldData
         | KnowsLeader,
         server: FakeServer,
         run: RunId,
@@ -636,6 +644,8 @@ class FakeWorld:
             case ExpectIs(expect=expect):
                 good = server.running and server.took == expect
                 return _fact(good, f"expects {expect}", f"{server.name} expects {server.took}")
+            case NeverHeldData():
+                return _fact(not server.covered, "nothing tells of data", f"{server.covered} lies covered")
             case LogEndsAlone(address=address):
                 good = not server.running and [peer.address for peer in server.log_voters] == [address]
                 return _fact(good, f"ends with {address} alone", f"{server.name} ends with other peers")
@@ -765,6 +775,11 @@ class FakeWorld:
     async def leaders(self) -> tuple[ServerName, ...]:
         """Who names itself leader."""
         return tuple(sorted(server.name for server in self.leading() if server.reachable))
+
+
+def _directory(server: FakeServer) -> DirectoryView | None:
+    """What the host tells of a data directory without Raft data."""
+    return DirectoryView(beneath=server.covered) if server.last is None else None
 
 
 def _receipts_of(server: FakeServer) -> tuple[str, ...]:

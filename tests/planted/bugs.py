@@ -263,4 +263,34 @@ BUGS = (
         edits=(Edit(ENGINE, "*outdated(state, clock.now_s())", "*()"),),
         tests=("tests/unit/recovery/test_forgotten.py",),
     ),
+    PlantedBug(
+        name="founded-over-an-old-cluster",
+        says="Empty directories are called a new cluster although somebody knows of data that was there.",
+        edits=(
+            Edit(
+                "recovery/diagnosis/without_peers.py",
+                "    if known:\n        return _empty_where_data_was",
+                "    if False:\n        return _empty_where_data_was",
+            ),
+        ),
+        tests=("tests/unit/recovery/test_past.py",),
+    ),
+    PlantedBug(
+        name="founded-without-a-word",
+        says="Nobody vouches for the servers of a founding by typing their names.",
+        edits=(Edit("recovery/procedures/found.py", "        held_nothing=everyone,\n", ""),),
+        tests=("tests/unit/recovery/test_past.py", "tests/scenarios/test_founding.py"),
+    ),
+    PlantedBug(
+        name="silence-of-the-unasked",
+        says="A store or a host that could not be asked counts as one that knows of no data.",
+        edits=(
+            Edit(
+                "recovery/diagnosis/without_peers.py",
+                "    if unknown:\n        return OutOfSight(",
+                "    if False:\n        return OutOfSight(",
+            ),
+        ),
+        tests=("tests/unit/recovery/test_past.py",),
+    ),
 )

@@ -65,13 +65,17 @@ from recovery.journal import (
     Unlocked,
     fold,
 )
+from recovery.membership import NOBODY, KnownLog
 from recovery.model import Catalogue, ClientAgent, ClusterName, NodeId, Person, RunId, ServerName
+from recovery.past import Past
 from recovery.plan import PlanReport, Proposal, Refusal
 from recovery.policy import ApprovalPolicy, gates_of
 from recovery.procedures import propose
+from recovery.raftentry import LogPosition
 from recovery.runs import RunView
 from recovery.service import Refused, StatusReport
 from recovery.supervisor import lost_text
+from tests.builders.observations import NOTHING_KNOWN
 from tests.fakes.fake_world import (
     FakeServer,
     FakeWorld,
@@ -88,6 +92,25 @@ FOLDER = Path(__file__).parents[2] / "data" / "cards"
 MENTIONS = Mentions(
     (outgoing.group("S0ONCALL"),), {ALICE: outgoing.user("U0ALICE"), BOB: outgoing.user("U0BOB")}
 )
+
+
+KNOWN = Past(
+    membership=msgspec.structs.replace(
+        NOBODY,
+        led_at_s=START_S - 3600.0,
+        held=Catalogue(nodes=214, services=80, sessions=12),
+        logs=tuple(
+            KnownLog(
+                server=ServerName(f"s{n}"),
+                node_id=f"s{n}-old-id",
+                last=LogPosition(4, 4711),
+                at_s=START_S - 3600.0,
+            )
+            for n in (1, 2, 3)
+        ),
+    )
+)
+"""An hour ago all was well."""
 
 
 def shown(message: Message) -> str:
@@ -108,14 +131,18 @@ def stopped(*names: str) -> tuple[FakeServer, ...]:
 
 
 def report(
-    servers: tuple[FakeServer, ...], *, active: RunView | None = None, problem: str = ""
+    servers: tuple[FakeServer, ...],
+    *,
+    active: RunView | None = None,
+    problem: str = "",
+    past: Past = NOTHING_KNOWN,
 ) -> StatusReport:
     """What status would say of them."""
     observation = asyncio.run(FakeWorld(DC1, servers).observe())
     observation = msgspec.structs.replace(observation, taken_at_s=START_S)
     return StatusReport(
         cluster=DC1,
-        diagnosis=diagnose(observation),
+        diagnosis=diagnose(observation, past=past),
         observation=observation,
         took_s=0.4,
         active=active,
@@ -358,6 +385,31 @@ def unlocked() -> Story:
     )
 
 
+def founding_story() -> Story:
+    """A new cluster, which nobody ever knew."""
+    observation = asyncio.run(FakeWorld(DC1, never_bootstrapped()).observe())
+    answer = propose(observation, diagnose(observation, past=NOTHING_KNOWN))
+    assert isinstance(answer, Proposal)
+    return Story(answer)
+
+
+def founding_before_the_line() -> Story:
+    """All is held and stopped; the names have to be typed now."""
+    story = founding_story().approved()
+    story.add(CatalogueNoted, when="before", catalogue=None, source="")
+    risky = next(i for i, step in enumerate(story.plan.steps) if step.risk == "irreversible")
+    story.done(risky).add(AssumptionsHeld, findings=("s1: its log ends at nothing, it is blank",))
+    return story.add(GateOpened, gate="irreversible", findings=story.state.confirmed)
+
+
+def refused_where_data_was() -> Refused:
+    """Asked for a recovery, with a memory of a leader."""
+    made = report(never_bootstrapped(), past=KNOWN)
+    answer = propose(made.observation, made.diagnosis)
+    assert isinstance(answer, Refusal)
+    return Refused(made, answer)
+
+
 def run_message(story: Story, **look: str) -> Message:
     """The card of a story."""
     return run_card(story.view, Look(now_s=START_S + len(story.events) + 5, unit="consul", **look))
@@ -387,6 +439,10 @@ CARDS: dict[str, Callable[[], Message]] = {
     "status-without-store": lambda: status_card(report(stopped("s2"), problem="Redis does not answer.")),
     "status-peers-emptied": lambda: status_card(report(peers_emptied())),
     "status-never-bootstrapped": lambda: status_card(report(never_bootstrapped())),
+    "status-empty-where-data-was": lambda: status_card(report(never_bootstrapped(), past=KNOWN)),
+    "refused-empty-where-data-was": lambda: notes.refused(refused_where_data_was()),
+    "founding-plan": lambda: run_message(founding_story().add(GateOpened, gate="plan")),
+    "founding-second-gate": lambda: run_message(founding_before_the_line()),
     "run-plan-staged": lambda: run_message(Story(staged_proposal()).add(GateOpened, gate="plan")),
     "run-staged": lambda: run_message(staged_story()),
     "run-staged-aborted": lambda: run_message(staged_aborted()),
@@ -478,6 +534,7 @@ CARDS: dict[str, Callable[[], Message]] = {
         tuple(
             notes.typed_modal(
                 Press(RunId("r7f3"), "plan", "0" * 12),
+                peers_story().plan,
                 private="",
                 alone=True,
                 later=later_answers(peers_story().state, peers_story().state.gates[0]),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from recovery.diagnosis import (
     Degraded,
     ElectionInProgress,
+    EmptyWhereDataWas,
     Healthy,
     Holder,
     MajorityGone,
@@ -22,7 +23,17 @@ from recovery.diagnosis import (
 from recovery.model import NodeId, RunId, ServerName, ServerObservation
 from recovery.raftentry import Peer
 from recovery.service import Locked, RunProposed
-from tests.builders.observations import blank, cluster, damaged, node_id, peers, running, stopped, unreachable
+from tests.builders.observations import (
+    NOTHING_KNOWN,
+    blank,
+    cluster,
+    damaged,
+    node_id,
+    peers,
+    running,
+    stopped,
+    unreachable,
+)
 from tests.builders.runs import BOB, CLUSTER, Table
 from tests.fakes.fake_world import FakeWorld, majority_replaced
 
@@ -133,7 +144,7 @@ def any_server(draw: st.DrawFn, name: str) -> ServerObservation:
                 running(name, voters=voters, last=last),
                 running(name, voters=voters, last=last, leader=True),
                 blank(name),
-                blank(name, is_running=False),
+                blank(name, is_running=False, held_by=run),
                 damaged(name),
                 unreachable(name),
             )
@@ -226,3 +237,15 @@ async def test_what_came_to_nothing_is_planned_again_with_what_it_was_told() -> 
     assert again.requested_by == BOB
     assert again.plan.procedure == view.state.plan.procedure
     assert [claim.node_id for claim in again.plan.claims] == ["s2-id", "s3-id"]
+
+
+@pytest.mark.parametrize("over", [True, False])
+def test_where_data_was_a_hold_is_named_and_nothing_is_proposed(*, over: bool) -> None:
+    """The empty directories come first: no word sends anybody to a plan that is refused."""
+    seen = cluster(*(blank(name, is_running=False, held_by="r1") for name in ("s1", "s2", "s3")))
+    found = diagnose(seen, holders=(Holder(run=RunId("r1"), stands="failed", over=over),), past=NOTHING_KNOWN)
+    assert isinstance(found, EmptyWhereDataWas)
+    assert "s1, s2 and s3 are held by run r1 (failed)" in found.headline
+    assert "Mount the disks" in found.advice
+    assert f"Run r1 is {'over' if over else 'not over'}" in found.advice
+    assert "/consul recover" not in found.advice

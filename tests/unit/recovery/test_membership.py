@@ -15,8 +15,17 @@ from recovery.membership import (
     listed,
     updated,
 )
-from recovery.model import ClientAgent, ClusterObservation, Member, MemberStatus, ServerName, ServerSpec
-from tests.builders.observations import CLUSTER, peers, running, unreachable
+from recovery.model import (
+    Catalogue,
+    ClientAgent,
+    ClusterObservation,
+    Member,
+    MemberStatus,
+    ServerName,
+    ServerSpec,
+)
+from recovery.raftentry import LogPosition
+from tests.builders.observations import CLUSTER, blank, node_id, peers, running, unreachable
 
 NOW_S = 1_800_000_000.0
 SERVERS = (ServerSpec(ServerName("s1"), "198.51.100.11"),)
@@ -85,7 +94,8 @@ def test_a_list_without_the_server_itself_teaches_nothing() -> None:
     filtered = msgspec.structs.replace(server.agent, members=(client("c9"),))
     look = msgspec.structs.replace(look, servers=(msgspec.structs.replace(server, agent=filtered),))
     assert listed(look.servers) == ()
-    assert updated(NOBODY, look, led=True) == NOBODY
+    kept = updated(NOBODY, look, led=True)
+    assert (kept.known, kept.seen_at_s) == ((), 0.0)
 
 
 def test_one_that_left_is_forgotten_only_while_there_is_a_leader() -> None:
@@ -156,3 +166,46 @@ def test_one_that_left_is_no_client_agent_unless_it_was_remembered() -> None:
     assert agents(now=(left,)) == {}
     before = updated(NOBODY, seen(client("c1")), led=True)
     assert set(agents(now=(left,), before=before)) == {"c1"}
+
+
+def holding(last: tuple[int, int], *, at_s: float, leader: bool = False) -> ClusterObservation:
+    """A look at s1 alone, whose log ends there."""
+    server = running("s1", voters=peers("s1", "s2"), last=last, leader=leader)
+    return ClusterObservation(cluster=CLUSTER, taken_at_s=at_s, servers=(server,))
+
+
+def test_the_furthest_end_of_a_log_is_kept_with_its_time_and_peers() -> None:
+    """A disk that was restored from an old image, or is gone, takes nothing from what was once seen."""
+    kept = updated(NOBODY, holding((2, 15), at_s=NOW_S), led=False)
+    kept = updated(kept, holding((3, 18), at_s=NOW_S + 60), led=False)
+    kept = updated(kept, holding((3, 17), at_s=NOW_S + 120), led=False)
+    [log] = kept.logs
+    assert (log.server, log.node_id, log.last) == ("s1", node_id("s1"), LogPosition(3, 18))
+    assert (log.at_s, log.peers) == (NOW_S + 60, peers("s1", "s2"))
+
+
+def test_a_blank_server_is_no_log() -> None:
+    """One that waits for others to found a cluster with has nothing that could be lost."""
+    look = ClusterObservation(cluster=CLUSTER, taken_at_s=NOW_S, servers=(blank("s1"),))
+    kept = updated(NOBODY, look, led=False)
+    assert (kept.logs, kept.led_at_s) == ((), 0.0)
+
+
+def test_a_leader_is_remembered_with_what_its_catalogue_held() -> None:
+    """When everything is gone, somebody must be able to say that there was something."""
+    look = holding((2, 15), at_s=NOW_S, leader=True)
+    agent = look.servers[0].agent
+    assert agent is not None
+    held = Catalogue(nodes=12, services=30, sessions=4)
+    leader = msgspec.structs.replace(look.servers[0], agent=msgspec.structs.replace(agent, catalogue=held))
+    kept = updated(NOBODY, msgspec.structs.replace(look, servers=(leader,)), led=True)
+    later = updated(kept, holding((2, 15), at_s=NOW_S + 60), led=False)
+    assert (later.led_at_s, later.held) == (NOW_S, held)
+
+
+def test_what_an_older_version_kept_does_not_say_whether_there_was_a_leader() -> None:
+    """It is read as it is, and a look at a cluster without a leader does not make a never of it."""
+    text = '{"seen_at_s": 1.0, "known": []}'
+    assert decode(text).led_at_s is None
+    assert updated(decode(text), holding((2, 15), at_s=NOW_S), led=False).led_at_s is None
+    assert updated(decode(text), holding((2, 15), at_s=NOW_S), led=True).led_at_s == NOW_S

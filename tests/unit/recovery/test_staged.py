@@ -19,7 +19,7 @@ from recovery.plan import (
     WritePeers,
 )
 from recovery.procedures import propose
-from tests.builders.observations import cluster, peers, running, stopped
+from tests.builders.observations import NOTHING_KNOWN, cluster, peers, running, stopped
 from tests.builders.runs import CLUSTER
 from tests.fakes.fake_world import FakeServer, FakeWorld, never_bootstrapped, one_fenced, peers_emptied
 
@@ -33,7 +33,7 @@ def answer(
     found: ClusterObservation, *, lost: tuple[str, ...] = (), method: str | None = None
 ) -> Proposal | Refusal:
     names = tuple(ServerName(name) for name in lost)
-    return propose(found, diagnose(found, names), lost=names, method=method)
+    return propose(found, diagnose(found, names, past=NOTHING_KNOWN), lost=names, method=method)
 
 
 def plan(found: ClusterObservation, *, lost: tuple[str, ...] = (), method: str | None = None) -> Plan:

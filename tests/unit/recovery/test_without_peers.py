@@ -17,10 +17,17 @@ from recovery.diagnosis import (
     ServersStopped,
     diagnose,
 )
-from recovery.model import AgentView, ClusterObservation, ServerName, ServerObservation, StoredLog
+from recovery.model import (
+    AgentView,
+    ClusterObservation,
+    DirectoryView,
+    ServerName,
+    ServerObservation,
+    StoredLog,
+)
 from recovery.raftentry import LogPosition
 from recovery.raftlog import load_server, reader
-from tests.builders.observations import blank, cluster, host, unreachable
+from tests.builders.observations import NOTHING_KNOWN, blank, cluster, host, unreachable
 
 DATA = Path(__file__).parents[2] / "data"
 
@@ -50,6 +57,7 @@ def captured(state: str, server: str) -> ServerObservation:
     )
     view = answers.with_self(view, section(state, server, "GET /v1/agent/self"))
     view = answers.with_stats(view, answers.parse_info(section(state, server, "consul info")))
+    is_blank = view.last is not None and view.last.index == 0
     old = view.version.startswith("0.6")
     return ServerObservation(
         name=ServerName(server),
@@ -61,6 +69,7 @@ def captured(state: str, server: str) -> ServerObservation:
         ),
         agent=view,
         stored=log_of(server) if old and not view.peers else None,
+        directory=DirectoryView() if is_blank else None,
         journal=telling(section(state, server, "journal").splitlines()),
     )
 
@@ -144,20 +153,22 @@ class TestNeverBootstrapped:
     def test_the_captured_cluster_is_called_by_its_name(self) -> None:
         """Three servers of 1.8.7 that expect five, without any log."""
         seen = cluster(*(captured("1.8.7-never-bootstrapped", name) for name in ("s1", "s2", "s3")))
-        found = diagnose(seen)
+        found = diagnose(seen, past=NOTHING_KNOWN)
         assert isinstance(found, NeverBootstrapped)
         assert "no known peers, aborting election" in " ".join(found.evidence)
 
     def test_one_server_with_a_log_is_enough_not_to_found_a_new_cluster(self) -> None:
         """Blank servers beside data are no new cluster."""
         assert not isinstance(
-            diagnose(cluster(blank("s1"), blank("s2"), stopped_old("s3"))), NeverBootstrapped
+            diagnose(cluster(blank("s1"), blank("s2"), stopped_old("s3")), past=NOTHING_KNOWN),
+            NeverBootstrapped,
         )
 
     def test_a_server_out_of_sight_may_hold_the_data(self) -> None:
         """Every server of the settings must be seen to be blank."""
         assert not isinstance(
-            diagnose(cluster(blank("s1"), blank("s2"), unreachable("s3"))), NeverBootstrapped
+            diagnose(cluster(blank("s1"), blank("s2"), unreachable("s3")), past=NOTHING_KNOWN),
+            NeverBootstrapped,
         )
 
     def test_blank_servers_below_0_7_were_never_bootstrapped_either(self) -> None:
@@ -168,10 +179,11 @@ class TestNeverBootstrapped:
                 address=f"198.51.100.1{name[1]}",
                 host=host(running=False, version="0.6.4", peers_json="null", raft_db_bytes=-1),
                 stored=StoredLog(last=None, term=0, configuration=()),
+                directory=DirectoryView(),
             )
             for name in ("s1", "s2", "s3")
         ]
-        assert isinstance(diagnose(cluster(*none)), NeverBootstrapped)
+        assert isinstance(diagnose(cluster(*none), past=NOTHING_KNOWN), NeverBootstrapped)
 
 
 def test_the_captured_logs_say_who_left_last() -> None:
