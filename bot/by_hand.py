@@ -53,7 +53,7 @@ def remaining(state: RunState, *, unit: str) -> tuple[str, ...]:
         isinstance(step.action, StopAgent) and at.status is StepStatus.UNDONE
         for step, at in zip(state.plan.steps, state.steps, strict=True)
     )
-    if not steps or state.void or state.two_leaders or state.left_down or started_again:
+    if not steps or state.void or state.two_leaders or state.rogue or state.left_down or started_again:
         return ()
     return (
         "# as root on the named server; DATA is the agent's data_dir, CONFIG_DIR its configuration directory",
@@ -91,6 +91,9 @@ def left_lines(state: RunState) -> tuple[str, ...]:
             words.append(
                 word if status is StepStatus.DONE else f"{word}: {_UNPROVEN.get(status, status.upper())}"
             )
+    for server in state.held_again:
+        if _LEFT[HoldAgent] not in left.setdefault(server, []):
+            left[server].insert(0, _LEFT[HoldAgent])
     return tuple(f"{server}: {', '.join(words)}" for server, words in left.items() if words)
 
 

@@ -152,6 +152,11 @@ def title_of(view: RunView) -> str:
             return f"{said}running, {progress(state)}"
         case Phase.DECISION if state.two_leaders:
             return f"{said}TWO LEADERS seen, stopped; your decision is needed"
+        case Phase.DECISION if state.not_told:
+            hosts = count(len(state.not_told), "host")
+            return f"{said}NOT ENDED yet, {hosts} could not be told; your decision is needed"
+        case Phase.DECISION if state.rogue:
+            return f"{said}a HELD SERVER RUNS, stopped; your decision is needed"
         case Phase.DECISION if state.forgotten:
             return f"{said}Redis is BEHIND THE HOSTS; your decision is needed"
         case Phase.DECISION:

@@ -21,6 +21,7 @@ from bot.wording import (
     names,
     phase,
     ranking_rows,
+    stopped_by_others,
     table,
     touched,
     way_back,
@@ -173,7 +174,7 @@ def ask_buttons(view: RunView, gate: Gate) -> Block:
 def decision_buttons(view: RunView, *, retry: bool) -> Block:
     """Retry and Abort, or Abort alone."""
     state = view.state
-    waiting = None if state.forgotten else state.waiting_step
+    waiting = None if state.forgotten or state.rogue or state.not_told else state.waiting_step
     buttons = []
     if retry and state.forgotten:
         buttons.append(
@@ -242,6 +243,11 @@ def decision_blocks(view: RunView, *, unit: str = "consul") -> list[Block]:
                 f"*{esc(names(state.two_leaders))} name themselves leader at the same time.* No further step "
                 "is taken. Keep clients away from the wrong one and find out which it is before you abort."
             )
+        )
+    elif state.not_told or state.rogue:
+        what, do = stopped_by_others(state)
+        blocks.append(
+            section("\n".join((f"*{esc(what[0])}*", *(f"• {esc(line)}" for line in what[1:]), esc(do))))
         )
     elif state.forgotten:
         blocks.append(

@@ -37,6 +37,7 @@ from bot.wording import (
     ranking_rows,
     server_rows,
     situation_mark,
+    stopped_by_others,
     table,
     touched,
     utc,
@@ -239,6 +240,9 @@ def decision(view: RunView, *, unit: str) -> list[str]:
     lines = []
     if state.two_leaders:
         lines.append(f"{names(state.two_leaders)} name themselves leader at the same time; no step is taken.")
+    elif state.not_told or state.rogue:
+        what, do = stopped_by_others(state)
+        lines += [what[0], *(f"  - {line}" for line in what[1:]), do]
     elif state.forgotten:
         lines += ["Redis is behind the hosts:", *(f"  - {line}" for line in state.forgotten)]
         lines.append(
@@ -268,6 +272,10 @@ def decision(view: RunView, *, unit: str) -> list[str]:
 def retried(state: RunState) -> str:
     """What a retry tries again: the question as it stands."""
     waiting = state.waiting_step
+    if state.not_told:
+        return f"tells the hosts again that the run is over: {'; '.join(map(clean, state.not_told))}"
+    if state.rogue:
+        return "looks again whether a server runs that this run holds, and goes on only if none does"
     if state.forgotten:
         return f"goes on although Redis is behind the hosts: {'; '.join(map(clean, state.forgotten))}"
     if state.doubts:

@@ -17,7 +17,7 @@ from bot.blocks import Block, Message, clamp, context, esc, finalize, section
 from bot.commands import NAME
 from bot.run_card import again_buttons, lost_title, needs, title_of
 from bot.run_parts import ask_buttons, decision_blocks, decision_buttons, gate_blocks
-from bot.wording import Phase, count, duration, names, phase, utc_time
+from bot.wording import Phase, count, duration, names, phase, rogue_line, utc_time
 from recovery.journal import (
     AbortChosen,
     Approved,
@@ -26,11 +26,14 @@ from recovery.journal import (
     AssumptionsUnknown,
     CatalogueNoted,
     Ended,
+    EndHeldUp,
     Event,
     Gate,
     GateExpired,
     GateOpened,
     HandedOver,
+    HeldServersSeen,
+    HoldRenewed,
     LeadersSeen,
     LeaseTaken,
     LeftDown,
@@ -146,6 +149,15 @@ def event_line(event: Event, state: RunState) -> str:
             )
         case LeadersSeen(servers=servers):
             return f"TWO LEADERS: {names(servers)}; no further step is taken"
+        case HeldServersSeen(running=running, unseen=unseen):
+            if not running and not unseen:
+                return "none of the servers that this run holds runs any more, and all are held; it goes on"
+            seen = [*(rogue_line(each) for each in running), *unseen]
+            return f"SOMEBODY ELSE STARTED A HELD SERVER: {'; '.join(seen)}; no further step is taken"
+        case HoldRenewed(server=server):
+            return f"{server} is held again"
+        case EndHeldUp(outcome=outcome, hosts=hosts):
+            return f"does NOT end yet ({outcome}), a late act could still begin: {'; '.join(hosts)}"
         case Ended(outcome=outcome):
             return f"ended: {outcome}"
         case Unlocked(by=by, holder=holder, alive=alive, reason=reason):
@@ -204,6 +216,8 @@ def question(state: RunState) -> str:
         case Phase.DECISION:
             if state.two_leaders:
                 return "leaders"
+            if state.not_told or state.rogue:
+                return f"{'end' if state.not_told else 'held'}:{state.asked_at}"
             if state.forgotten:
                 return f"forgotten:{len(state.accepted)}:{len(state.forgotten)}"
             waiting = state.waiting_step

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Final
 
 from recovery.diagnosis import (
     Degraded,
@@ -31,7 +32,7 @@ from recovery.journal import (
     RunState,
     StepStatus,
 )
-from recovery.model import Catalogue, ClusterObservation, ServerObservation
+from recovery.model import Catalogue, ClusterObservation, ServerObservation, Sighting
 from recovery.plan import LeaderElected, Plan, RankLine, Risk
 
 MOST_SOURCES = 3
@@ -177,6 +178,8 @@ def phase(state: RunState) -> Phase:
         case None:
             pass
     waiting = state.waiting_step
+    if state.not_told or (state.rogue and state.aborted_by is None):
+        return Phase.DECISION
     if state.aborted_by is not None:
         stuck = waiting is not None and state.step_state(waiting.id).status is StepStatus.STUCK
         return Phase.DECISION if stuck else Phase.UNWINDING
@@ -362,3 +365,35 @@ def _catalogue(catalogue: Catalogue) -> str:
 def situation_mark(diagnosis: Diagnosis) -> str:
     """The coloured sign of a situation; its headline has the word."""
     return SITUATION_MARK[type(diagnosis)]
+
+
+def rogue_line(sighting: Sighting) -> str:
+    """Who was seen running, since when, and by what it was started."""
+    since = f" since {utc_time(sighting.since_s)}" if sighting.since_s else ""
+    return f"{sighting.server} runs{since}: {sighting.by}"
+
+
+def stopped_by_others(state: RunState) -> tuple[list[str], str]:
+    """Say what keeps a run from going on, or from ending, that is no step: a headline, its lines, and what to do."""
+    if state.not_told:
+        return [_LATE_ACTS, *state.not_told], _TELL_AGAIN
+    return [_ROGUES, *(rogue_line(sighting) for sighting in state.rogues), *state.rogues_unseen], _STOP_ROGUES
+
+
+_LATE_ACTS: Final = (
+    "The run does not end yet: what was sent to these hosts may still begin there, and they could not be told that it "
+    "is over."
+)
+_TELL_AGAIN: Final = (
+    "Bring the host back, then Retry tells it again. If it is gone for good, make sure that it stays off, and Unlock "
+    "ends the run: an act that is still on its way could then change that host after the end."
+)
+_ROGUES: Final = (
+    "Somebody else started a server that this run holds. It could lead, or vote, with the data it has: nothing further "
+    "is done."
+)
+_STOP_ROGUES: Final = (
+    "Find out who or what started it (configuration management, a cron job, a colleague) and stop that first, then "
+    "stop the agent there. Retry looks again, holds it again, and goes on only once none of the held servers runs. "
+    "Abort ends the run as it stands."
+)

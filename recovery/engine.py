@@ -28,6 +28,7 @@ from recovery.errors import (
     StoreUnavailable,
 )
 from recovery.forgotten import forgotten, outdated
+from recovery.heldback import begun_on, holding, kept_down
 from recovery.journal import (
     AssumptionsFailed,
     AssumptionsHeld,
@@ -38,6 +39,7 @@ from recovery.journal import (
     CheckAssumptions,
     Command,
     Ended,
+    EndHeldUp,
     Event,
     Execute,
     Expire,
@@ -45,10 +47,14 @@ from recovery.journal import (
     GateExpired,
     GateOpened,
     HandedOver,
+    HeldServersSeen,
+    HoldRenewed,
     LeadersSeen,
     LeaseTaken,
     LeftDown,
+    LookAtHeld,
     OpenGate,
+    Outcome,
     Over,
     PutBack,
     Remind,
@@ -70,8 +76,24 @@ from recovery.journal import (
     decide,
     next_step,
 )
-from recovery.model import ClusterName, Fact, Fails, Holds, RunId, ServerName, Unknown
-from recovery.plan import Action, AgentStopped, Check, LogIs, OneHistory, Risk, Silent, Step, StepId, Undo
+from recovery.model import ClusterName, Fact, Fails, Holds, RunId, ServerName, Sighting, Unknown
+from recovery.plan import (
+    Action,
+    AgentHeld,
+    AgentStopped,
+    Check,
+    HoldAgent,
+    JoinGossip,
+    LogIs,
+    Observe,
+    OneHistory,
+    Risk,
+    Silent,
+    StartAgent,
+    Step,
+    StepId,
+    Undo,
+)
 from recovery.ports import ActKey, Clock, Lease, LeaseHeld, Notifier, RunStore, World
 
 LEASE_TTL_S = 10.0
@@ -127,6 +149,8 @@ class Driver:
         self._clock = clock
         self._stop = stop or asyncio.Event()
         self._stop_seen_s: float | None = None
+        self._late: set[ServerName] = set()
+        """Hosts where an act that an older driver, or this one, has sent may still begin."""
         self._cut_off: set[tuple[StepId, int]] = set()
         """Acts that were cut off once and asked for again; the second time a person is asked."""
         self._recording = asyncio.Lock()
@@ -140,7 +164,7 @@ class Driver:
     async def drive(self) -> RunState:
         """Go on until the run is over, or handed over; raises LeaseLost as soon as somebody else drives."""
         heartbeat = asyncio.create_task(self._heartbeat())
-        watch = asyncio.create_task(self._watch_leaders())
+        watch = asyncio.create_task(self._watch())
         main = asyncio.create_task(self._loop())
         try:
             done, _ = await asyncio.wait({heartbeat, watch, main}, return_when=asyncio.FIRST_COMPLETED)
@@ -159,19 +183,119 @@ class Driver:
             if journal.fault is not None:
                 raise unreadable(self._cluster, self._run, journal.fault)
 
-    async def _watch_leaders(self) -> None:
-        """Stop the run when two servers name themselves leader longer than a leader's lease."""
+    async def _watch(self) -> None:
+        """Stop the run when two servers name themselves leader longer than a leader's lease.
+
+        And as soon as a server runs that this run keeps down: somebody else has started it.
+        """
         seen: list[frozenset[ServerName]] = []
         while True:
             await self._clock.sleep(LEADER_SAMPLE_S)
             try:
-                seen = [*seen, frozenset(await self._world.leaders())][-LEADER_SAMPLES:]
+                leaders, _ = await asyncio.gather(self._world.leaders(), self._look_for_rogues())
             except RecoveryError as error:
                 self._log.warning("could not look for leaders", problem=str(error))
                 continue
+            seen = [*seen, frozenset(leaders)][-LEADER_SAMPLES:]
             both = frozenset.intersection(*seen)
             if len(seen) == LEADER_SAMPLES and len(both) > 1 and not self._state.two_leaders:
                 await self._record(LeadersSeen(at_s=self._clock.now_s(), servers=tuple(sorted(both))))
+
+    async def _look_for_rogues(self) -> None:
+        """Record that a server runs which this run keeps down, once, and again when another one does."""
+        if self._state.aborted_by is not None or self._state.look_at_held:
+            return
+        known = {sighting.server for sighting in self._state.rogues}
+        # A start of ours that has begun meanwhile is not what was seen: it is recorded before it is made.
+        found = await self._rogues()
+        if {sighting.server for sighting in found} - known:
+            await self._record_rogues(found)
+
+    def _keeps_down(self, sighting: Sighting) -> bool:
+        return sighting.server in kept_down(self._state)
+
+    async def _record_rogues(self, found: Sequence[Sighting]) -> None:
+        with contextlib.suppress(_Superseded):
+            await self._record(HeldServersSeen(at_s=self._clock.now_s(), running=tuple(found)))
+
+    async def _started_by_others(self, step: Step) -> tuple[Sighting, ...]:
+        """Tell which server that this run keeps down runs already, before anything is started, or cannot be undone."""
+        if not isinstance(step.action, StartAgent) and step.risk is not Risk.IRREVERSIBLE:
+            return ()
+        return await self._rogues(step)
+
+    async def _rogues(self, starting: Step | None = None) -> tuple[Sighting, ...]:
+        """Tell which server that this run keeps down runs all the same.
+
+        Also the one that a step starts, after a try of it: where our hold still lies on the host, no start of ours
+        took effect there.
+        """
+        action = starting.action if starting is not None else None
+        starts = {action.server} if isinstance(action, StartAgent) else set[ServerName]()
+        asked = sorted(kept_down(self._state) | starts)
+        seen = await self._world.running(asked) if asked else ()
+        return tuple(
+            s for s in seen if self._keeps_down(s) or (s.server in starts and s.hold_left == self._run)
+        )
+
+    async def _look_at_held(self) -> None:
+        """A person has seen to it that none runs any more: look, hold again what is not held, then go on."""
+        down = sorted(kept_down(self._state) | {sighting.server for sighting in self._state.rogues})
+        stopped = [AgentStopped(name) for name in down]
+        facts = await self._check_until_known(stopped)
+        found = {sighting.server: sighting for sighting in await self._world.running(down)}
+        unseen: list[str] = []
+        for name, fact in zip(down, facts, strict=True):
+            if name in found:
+                continue
+            match fact:
+                case Holds():
+                    unseen += await self._renew(name)
+                case Fails(observed=observed):
+                    found[name] = Sighting(server=name, since_s=0.0, by=observed)
+                case Unknown(reason=reason):
+                    unseen.append(f"{name} could not be seen: {reason}")
+        await self._record(
+            HeldServersSeen(at_s=self._clock.now_s(), running=tuple(found.values()), unseen=tuple(unseen))
+        )
+
+    async def _renew(self, server: ServerName) -> list[str]:
+        """Hold (or fence) a stopped server again where that is no longer in force; gives what stands in the way."""
+        step = holding(self._state, server)
+        if step is None:
+            return []
+        if not any(isinstance(fact, Fails) for fact in await self._check_all(step.after)):
+            return []
+        attempt = self._state.step_state(step.id).attempt + 1
+        await self._record(
+            HoldRenewed(
+                at_s=self._clock.now_s(),
+                step=step.id,
+                server=server,
+                attempt=attempt,
+                epoch=self._lease.epoch,
+            )
+        )
+        key = self._key(step, attempt, undo=False)
+        try:
+            await self._act_on(step.action, key, step.timeout_s)
+        except RecoveryError as error:
+            return [f"{server} could not be held again: {error}"]
+        return [
+            f"{server} could not be held again: {why}"
+            for why in _not_holding(await self._check_all(step.after))
+        ]
+
+    async def _renew_before_retry(self, step: Step) -> None:
+        """A start that failed may have taken the hold off; what is tried again begins where the first try began."""
+        if not isinstance(step.action, StartAgent) or AgentHeld(step.action.server) not in step.before:
+            return
+        held, stopped = await self._check_all(
+            (AgentHeld(step.action.server), AgentStopped(step.action.server))
+        )
+        if isinstance(held, Fails) and isinstance(stopped, Holds):
+            for problem in await self._renew(step.action.server):
+                self._log.warning("could not be held again", step=step.id, problem=problem)
 
     async def _loop(self) -> RunState:
         going_on = next_step(self._state)
@@ -185,6 +309,7 @@ class Driver:
                 forgotten=self._forgotten,
             )
         )
+        await self._bar_older_drivers()
         while True:
             command = decide(self._state, self._clock.now_s())
             if isinstance(command, Over):
@@ -210,6 +335,11 @@ class Driver:
         if now_s - self._stop_seen_s >= patience_s:
             raise _HandingOver
 
+    def _give_way_to_rogues(self) -> None:
+        """Stop waiting where somebody else started a held server; once a person has seen to it, the world is asked."""
+        if self._state.rogue and self._state.aborted_by is None:
+            raise _HandingOver
+
     async def _perform(self, command: Command) -> None:
         now_s = self._clock.now_s()
         match command:
@@ -227,6 +357,8 @@ class Driver:
                 await self._record(GateExpired(at_s=self._clock.now_s(), gate=gate.id))
             case AwaitPerson():
                 await self._wait(5.0)
+            case LookAtHeld():
+                await self._look_at_held()
             case CheckAssumptions():
                 await self._check_assumptions()
             case Execute(steps=steps):
@@ -238,11 +370,68 @@ class Driver:
             case PutBack(step=step, undo=undo, attempt=attempt, harmless=harmless):
                 await self._put_back(step, undo, attempt, harmless)
             case Finish(outcome=outcome):
+                if not await self._nothing_comes_late(outcome):
+                    return
                 if self._state.plan.steps and self._state.after is None:
                     await self._note_catalogue("after")
+                if outcome is Outcome.RECOVERED and (rogues := await self._rogues()):
+                    # A fenced one, say: after the end nobody looks any more.
+                    await self._record_rogues(rogues)
+                    return
                 await self._record(Ended(at_s=self._clock.now_s(), outcome=outcome))
             case Over():
                 pass
+
+    async def _bar_older_drivers(self) -> None:
+        """Before anything else: an older driver may have been paused between a start's record and its act.
+
+        A host that cannot be told now is told by the first act there, and before the end.
+        """
+        self._late = set(begun_on(self._state))
+        if not self._late:
+            return
+        key = ActKey(self._run, StepId("claim"), 0, "do", self._lease.owner, self._lease.epoch)
+        problems = await self._world.claim(sorted(self._late), key=key)
+        self._late &= set(problems)
+        for server, problem in problems.items():
+            self._log.warning("an older driver could not be barred", server=server, problem=problem)
+
+    async def _nothing_comes_late(self, outcome: Outcome) -> bool:
+        """Before the end: wherever an act may still begin, the host is told that the run is over.
+
+        Else it happens after the end, when nobody watches it and the lock is free. Where a host cannot be told, a
+        person decides; not for one that the run was free to pass over, when the cluster is back.
+        """
+        deadline_s = self._clock.monotonic_s() + ASSUMPTION_PATIENCE_S
+        needed = begun_on(self._state, optional=outcome is not Outcome.RECOVERED)
+        while self._late:
+            problems = await self._world.close(sorted(self._late), run=self._run)
+            self._late &= set(problems)
+            if not self._late & needed:
+                break
+            if self._clock.monotonic_s() >= deadline_s:
+                hosts = tuple(f"{server}: {problems[server]}" for server in sorted(self._late & needed))
+                await self._record(EndHeldUp(at_s=self._clock.now_s(), outcome=outcome, hosts=hosts))
+                return False
+            self._give_way()
+            await self._clock.sleep(POLL_S)
+        return True
+
+    async def _act_on(self, action: Action, key: ActKey, timeout_s: float) -> str:
+        """Perform it, and know afterwards whether something of ours may still be on its way to that host."""
+        if isinstance(action, Observe | JoinGossip):
+            return await self._world.perform(action, key=key, timeout_s=timeout_s)
+        was_late = action.server in self._late
+        self._late.add(action.server)
+        try:
+            said = await self._world.perform(action, key=key, timeout_s=timeout_s)
+        except (HostRefused, HostUnreachable):
+            # Nothing of this one was begun, or sent.
+            if not was_late:
+                self._late.discard(action.server)
+            raise
+        self._late.discard(action.server)
+        return said
 
     async def _wait(self, timeout_s: float) -> None:
         """Wait for a person's decision, and read it."""
@@ -275,6 +464,8 @@ class Driver:
             raise fault
 
     async def _execute(self, step: Step, attempt: int) -> None:
+        if attempt > 1:
+            await self._renew_before_retry(step)
         if step.unless:
             # Not seen is no reason to act: a healthy server would be restarted after a cut connection.
             facts = await self._check_until_known(step.unless)
@@ -286,7 +477,13 @@ class Driver:
                 await self._record(StepBlocked(at_s=self._clock.now_s(), step=step.id, why=unseen))
                 return
         # Asked in the same moment: what both look at is looked at once.
-        after, before = await asyncio.gather(self._check_all(step.after), self._check_all(step.before))
+        after, before, others = await asyncio.gather(
+            self._check_all(step.after), self._check_all(step.before), self._started_by_others(step)
+        )
+        if others:
+            # That its proof holds is not this run's doing: nothing is "already so" here.
+            await self._record_rogues(others)
+            return
         if step.after and (why := _all_hold(after)) is not None:
             await self._already(step, attempt, why)
             return
@@ -338,10 +535,14 @@ class Driver:
         """Perform it; a host where a lost driver's act is still under way is asked again until the deadline."""
         while True:
             try:
-                return await self._world.perform(action, key=key, timeout_s=timeout_s)
+                return await self._act_on(action, key, timeout_s)
             except HostBusy:
                 await self._catch_up()
-                if self._state.aborted_by is not None or self._clock.monotonic_s() >= deadline_s:
+                if (
+                    self._state.aborted_by is not None
+                    or self._state.rogue
+                    or self._clock.monotonic_s() >= deadline_s
+                ):
                     raise
                 self._give_way()
                 await self._clock.sleep(POLL_S)
@@ -371,6 +572,7 @@ class Driver:
                 )
                 return
             await self._catch_up()
+            self._give_way_to_rogues()
             interrupted = self._state.aborted_by is not None or bool(self._state.two_leaders)
             # While the act itself may still be under way, what is seen is how the host was before it.
             acted = cut_off is None and not unless_seen
@@ -392,10 +594,31 @@ class Driver:
             await self._record(StepInDoubt(at_s=self._clock.now_s(), step=step.id, why="; ".join(unseen)))
 
     async def _fail(self, step: Step, why: str) -> None:
+        why += await self._held_after_failure(step)
         lines: list[str] = []
         for server in step.targets[:1]:
             lines += await self._world.explain(server)
         await self._record(StepFailed(at_s=self._clock.now_s(), step=step.id, why=why, lines=tuple(lines)))
+        if isinstance(step.action, StartAgent) and (rogues := await self._rogues(step)):
+            # Its host did not start it beside the one that runs already.
+            await self._record_rogues(rogues)
+
+    async def _held_after_failure(self, step: Step) -> str:
+        """Hold a server again that did not come up: what lies there may be half a plan, for whoever starts it next.
+
+        One that still may come up (systemd tries again, nobody can see it) is left as it is. Gives what was done.
+        """
+        if not isinstance(step.action, StartAgent):
+            return ""
+        name = step.action.server
+        held = holding(self._state, name, until=step)
+        if held is None or not isinstance(held.action, HoldAgent):
+            return ""
+        stopped, is_held = await self._check_all((AgentStopped(name), AgentHeld(name)))
+        if not isinstance(stopped, Holds) or isinstance(is_held, Holds):
+            return ""
+        problems = await self._renew(name)
+        return f"; {'; '.join(problems)}" if problems else f"; {name} is held again"
 
     async def _resolve(self, step: Step, attempt: int) -> None:
         """A step was started and its outcome was not seen: ask the world, then the host's receipt."""
@@ -407,6 +630,7 @@ class Driver:
                 return
             receipt = await self._world.receipt(step.action, key=key)
             await self._catch_up()
+            self._give_way_to_rogues()
             stopping = self._state.aborted_by is not None or bool(self._state.two_leaders)
             if not isinstance(receipt, Unknown) or stopping or self._clock.monotonic_s() >= deadline_s:
                 break
@@ -493,7 +717,7 @@ class Driver:
         key = self._key(step, attempt, undo=True)
         while True:
             try:
-                await self._world.perform(undo.action, key=key, timeout_s=step.timeout_s)
+                await self._act_on(undo.action, key, step.timeout_s)
             except (HostBusy, InDoubt):
                 if self._clock.monotonic_s() >= deadline_s:
                     raise
@@ -505,6 +729,10 @@ class Driver:
     # --- facts
 
     async def _check_assumptions(self) -> None:
+        if rogues := await self._rogues():
+            # Its log is no longer what was planned from, but the reason is not the plan.
+            await self._record_rogues(rogues)
+            return
         deadline_s = self._clock.monotonic_s() + ASSUMPTION_PATIENCE_S
         while True:
             assumed = self._state.plan.assumptions
@@ -591,7 +819,8 @@ class Driver:
                 new = apply(self._state, event)
             except IllegalEvent:
                 # A neighbour that is performed at the same time has read a person's decision before us.
-                if self._state.aborted_by is None and not self._state.two_leaders and not self._state.void:
+                state = self._state
+                if state.aborted_by is None and not (state.two_leaders or state.rogue or state.void):
                     raise
                 raise _Superseded from None
             while True:

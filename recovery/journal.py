@@ -20,7 +20,7 @@ from typing import assert_never
 import msgspec
 
 from recovery.errors import IllegalEvent
-from recovery.model import Catalogue, Person, ServerName
+from recovery.model import Catalogue, Person, ServerName, Sighting
 from recovery.plan import (
     AgentStopped,
     CannotUndo,
@@ -268,6 +268,32 @@ class LeadersSeen(_Event, frozen=True, kw_only=True):
     servers: tuple[ServerName, ...]
 
 
+class HeldServersSeen(_Event, frozen=True, kw_only=True):
+    """Servers that this run holds run all the same: it stops. None runs and none is unseen: it may go on."""
+
+    running: tuple[Sighting, ...]
+    unseen: tuple[str, ...] = ()
+    """A sentence for each held server that could not be seen, or held again, when a person asked to look."""
+
+
+class HoldRenewed(_Event, frozen=True, kw_only=True):
+    """About to put a hold (or a fence) of this run in force again; durable before the act."""
+
+    step: StepId
+    """The step that held (or fenced) the server."""
+    server: ServerName
+    attempt: int
+    epoch: int
+
+
+class EndHeldUp(_Event, frozen=True, kw_only=True):
+    """The run does not end: on these hosts an act of it may still begin, and they could not be told otherwise."""
+
+    outcome: Outcome
+    hosts: tuple[str, ...]
+    """A sentence each."""
+
+
 class Outcome(StrEnum):
     """How a run ends."""
 
@@ -322,6 +348,9 @@ Event = (
     | UndoFailed
     | CatalogueNoted
     | LeadersSeen
+    | HeldServersSeen
+    | HoldRenewed
+    | EndHeldUp
     | Ended
     | Unlocked
 )
@@ -360,6 +389,8 @@ _MOVES: dict[tuple[StepStatus, type[_Event]], StepStatus] = {
     (StepStatus.TODO, UndoStarted): StepStatus.UNDOING,
     (StepStatus.BLOCKED, UndoStarted): StepStatus.UNDOING,
     (StepStatus.NOT_NEEDED, UndoStarted): StepStatus.UNDOING,
+    (StepStatus.DONE, HoldRenewed): StepStatus.DONE,
+    (StepStatus.NOT_NEEDED, HoldRenewed): StepStatus.NOT_NEEDED,
     (StepStatus.DONE, UndoStarted): StepStatus.UNDOING,
     (StepStatus.FAILED, UndoStarted): StepStatus.UNDOING,
     (StepStatus.IN_DOUBT, UndoStarted): StepStatus.UNDOING,
@@ -428,8 +459,18 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     aborted_by: Person | None = None
     unlocked: Unlocked | None = None
     two_leaders: tuple[ServerName, ...] = ()
+    rogues: tuple[Sighting, ...] = ()
+    """Held servers that run all the same; nothing goes on until none of them does."""
+    rogues_unseen: tuple[str, ...] = ()
+    """Held servers that could not be seen when a person asked to look again."""
+    look_at_held: bool = False
+    """Whether a person asked to look at the held servers again."""
+    held_again: tuple[ServerName, ...] = ()
+    """Servers whose start failed and that were held again since."""
+    not_told: tuple[str, ...] = ()
+    """Hosts that could not be told that the run is over; a person decides whether to try again."""
     asked_at: int = 0
-    """The length at which the newest doubts, or what is forgotten, were recorded."""
+    """The length at which what a person is asked about, beside a step, was recorded last."""
     before: CatalogueNoted | None = None
     after: CatalogueNoted | None = None
     outcome: Outcome | None = None
@@ -488,6 +529,11 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
         return None
 
     @property
+    def rogue(self) -> bool:
+        """Whether somebody else has started a server that this run holds."""
+        return bool(self.rogues or self.rogues_unseen)
+
+    @property
     def question(self) -> str:
         """Name what a Retry answers now, "" where nothing waits for one.
 
@@ -497,6 +543,10 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
         step = self.waiting_step
         if self.outcome is not None:
             return ""
+        if self.not_told:
+            return f"end@{self.asked_at}"
+        if self.rogue and self.aborted_by is None:
+            return "" if self.look_at_held else f"held@{self.asked_at}"
         if self.forgotten or self.doubts:
             return f"{'forgotten' if self.forgotten else 'doubts'}@{self.asked_at}"
         return f"{step.id}@{self.step_state(step.id).waits_since}" if step is not None else ""
@@ -597,6 +647,18 @@ def _changed(state: RunState, event: Event) -> RunState:
             return replace(state, before=event) if when == "before" else replace(state, after=event)
         case LeadersSeen(servers=servers):
             return replace(state, two_leaders=servers)
+        case HeldServersSeen(running=running, unseen=unseen):
+            return replace(
+                state,
+                rogues=running,
+                rogues_unseen=unseen,
+                look_at_held=False,
+                # Whoever ran may have written to its log.
+                held_at=(),
+                asked_at=state.length + 1,
+            )
+        case EndHeldUp(hosts=hosts):
+            return replace(state, not_told=hosts, asked_at=state.length + 1)
         case Ended(outcome=outcome, at_s=at_s):
             return replace(state, outcome=outcome, ended_s=at_s)
         case Unlocked(at_s=at_s):
@@ -611,6 +673,7 @@ def _changed(state: RunState, event: Event) -> RunState:
             | UndoStarted()
             | UndoVerified()
             | UndoFailed()
+            | HoldRenewed()
         ):
             return _moved(state, event)
         case _:
@@ -647,6 +710,7 @@ _StepEvent = (
     | UndoStarted
     | UndoVerified
     | UndoFailed
+    | HoldRenewed
 )
 
 
@@ -661,11 +725,11 @@ def _moved(state: RunState, event: _StepEvent) -> RunState:
         raise IllegalEvent(f"step {event.step} is {old.status}; {type(event).__name__} cannot follow")
     if isinstance(event, StepStarted):
         _check_order(state, index)
-    if (
-        isinstance(event, UndoStarted)
-        and not old.may_stand
-        and not _inherited(state, state.plan.steps[index])
-    ):
+    step = state.plan.steps[index]
+    if isinstance(event, HoldRenewed):
+        renewed = _with_step(state, index, msgspec.structs.replace(old, attempt=event.attempt))
+        return msgspec.structs.replace(renewed, held_again=(*state.held_again, event.server))
+    if isinstance(event, UndoStarted) and not old.may_stand and not _inherited(state, step):
         raise IllegalEvent(f"step {event.step} was never tried; there is nothing to take back")
     new = msgspec.structs.replace(old, status=status, ended_s=event.at_s)
     match event:
@@ -686,12 +750,16 @@ def _moved(state: RunState, event: _StepEvent) -> RunState:
     if new.status in WAITS_FOR_PERSON:
         new = msgspec.structs.replace(new, waits_since=state.length + 1)
     moved = _with_step(state, index, new)
-    if isinstance(event, UndoStarted | UndoVerified) and isinstance(
-        state.plan.steps[index].action, StopAgent
+    if isinstance(event, UndoStarted | UndoVerified) and isinstance(step.action, StopAgent):
+        moved = _with_hold(moved, step, status)
+    if isinstance(event, UndoStarted) or (
+        isinstance(event, StepStarted) and isinstance(step.action, StartAgent)
     ):
-        moved = _with_hold(moved, state.plan.steps[index], status)
-    if isinstance(event, StepFailed) and state.plan.steps[index].otherwise:
-        return msgspec.structs.replace(moved, void=(f"{state.plan.steps[index].title}: {event.why}",))
+        # It may be started from here on.
+        kept = tuple(name for name in moved.held_again if name not in step.targets)
+        moved = msgspec.structs.replace(moved, held_again=kept)
+    if isinstance(event, StepFailed) and step.otherwise:
+        return msgspec.structs.replace(moved, void=(f"{step.title}: {event.why}",))
     return moved
 
 
@@ -714,7 +782,7 @@ def _check_order(state: RunState, index: int) -> None:
     for gate in state.gates:
         if state.index_of(gate.before) <= index and state.missing(gate):
             raise IllegalEvent(f"step {step.id} waits behind gate {gate.id}, which is not approved")
-    if state.aborted_by is not None or state.void or state.two_leaders:
+    if state.aborted_by is not None or state.void or state.two_leaders or state.rogue:
         raise IllegalEvent(f"the run is being stopped; step {step.id} does not start")
 
 
@@ -739,6 +807,10 @@ def passed_over(state: RunState) -> tuple[StepId, ...]:
 def _retried(state: RunState, passed: tuple[StepId, ...]) -> RunState:
     # Time has passed, nobody knows how much: what was assumed is looked at again.
     state = msgspec.structs.replace(state, held_at=())
+    if state.not_told:
+        return msgspec.structs.replace(state, not_told=())
+    if state.rogue and state.aborted_by is None:
+        return msgspec.structs.replace(state, look_at_held=True)
     if state.forgotten:
         accepted = (*state.accepted, *state.forgotten)
         return msgspec.structs.replace(state, forgotten=(), accepted=accepted)
@@ -839,6 +911,10 @@ class RollBack(_Command, frozen=True):
     attempt: int
 
 
+class LookAtHeld(_Command, frozen=True):
+    """A person says that no held server runs any more: look, and hold again what is not held."""
+
+
 class AwaitPerson(_Command, frozen=True):
     """Nothing more happens until a person decides."""
 
@@ -865,6 +941,7 @@ Command = (
     | Resolve
     | RollBack
     | PutBack
+    | LookAtHeld
     | AwaitPerson
     | Finish
     | Over
@@ -873,6 +950,13 @@ Command = (
 
 def decide(state: RunState, now_s: float) -> Command:
     """Say what is next."""
+    command = _next(state, now_s)
+    if isinstance(command, Finish) and state.not_told:
+        return AwaitPerson("not every host could be told that the run is over: " + "; ".join(state.not_told))
+    return command
+
+
+def _next(state: RunState, now_s: float) -> Command:
     if state.outcome is not None:
         return Over()
     if state.aborted_by is not None:
@@ -881,6 +965,11 @@ def decide(state: RunState, now_s: float) -> Command:
         return AwaitPerson(
             f"two servers name themselves leader: {', '.join(state.two_leaders)}; no further step is taken"
         )
+    if state.rogue:
+        if state.look_at_held:
+            return LookAtHeld()
+        seen = (*(sighted(sighting) for sighting in state.rogues), *state.rogues_unseen)
+        return AwaitPerson(f"somebody else started a server that this run holds: {'; '.join(seen)}")
     if state.forgotten:
         return AwaitPerson("the hosts know more than the journal: " + "; ".join(state.forgotten))
     if state.void:
@@ -1132,6 +1221,11 @@ def _consumed(state: RunState, step: Step) -> bool:
     return _led_to_something(state, state.index_of(step.id))
 
 
+def sighted(sighting: Sighting) -> str:
+    """Who was seen running, and by what it was started; when is for whoever shows it."""
+    return f"{sighting.server} runs, {sighting.by}"
+
+
 def instead(state: RunState) -> str:
     """The procedure to propose after a run whose step was seen to fail for good; "" for none."""
     return next(
@@ -1150,7 +1244,8 @@ def standing(state: RunState) -> str:
         return str(state.outcome)
     if state.waiting_gate is not None:
         return "waits for approval"
-    if state.two_leaders or state.forgotten or state.doubts or state.waiting_step is not None:
+    asked = state.two_leaders or state.rogue or state.not_told or state.forgotten or state.doubts
+    if asked or state.waiting_step is not None:
         return "waits for a decision"
     return "under way"
 

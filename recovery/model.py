@@ -207,7 +207,17 @@ class HostView(msgspec.Struct, frozen=True, kw_only=True):
     peers_json: str | None = None
     held_by: str = ""
     """The run that holds this server back from starting, or ""."""
+    hold_left: str = ""
+    """The run that the hold's file names, also where the hold is not in force: our own start takes it away first."""
+    hold_void: str = ""
+    """Why a hold that is there keeps nobody from starting: its drop-in is gone, another one resets the conditions."""
     fenced_by: str = ""
+    fence_void: str = ""
+    """Why a fence that is there keeps nobody from starting."""
+    running_s: int = 0
+    """How long its process has been there."""
+    run_by: str = ""
+    """What its process was started by: the unit it is in, and its parent where that is not our unit."""
     free_bytes: int = 0
     state_bytes: int = 0
     """Size of raft/ and serf/, what an archive needs."""
@@ -284,6 +294,18 @@ class DirectoryView(msgspec.Struct, frozen=True, kw_only=True):
     """The last line of the unit's journal that tells of a leader."""
     led_at_s: float = 0.0
     runs: tuple[HostRun, ...] = ()
+
+
+class Sighting(msgspec.Struct, frozen=True, kw_only=True):
+    """A server whose agent was seen running."""
+
+    server: ServerName
+    since_s: float
+    """Unix time of its start, as its host tells how long it runs; 0 where that is not known."""
+    by: str
+    """What it was started by, in words."""
+    hold_left: str = ""
+    """The run whose hold lies on the host all the same: our own start would have taken it away first."""
 
 
 class HostTrace(msgspec.Struct, frozen=True, kw_only=True):

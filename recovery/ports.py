@@ -5,14 +5,23 @@ Adapters implement them; tests give their own. The engine sees nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
 from recovery.codec import Journal
 from recovery.journal import Event, RunState, Unlocked
-from recovery.model import ClusterName, ClusterObservation, Fact, HostTrace, Member, RunId, ServerName
+from recovery.model import (
+    ClusterName,
+    ClusterObservation,
+    Fact,
+    HostTrace,
+    Member,
+    RunId,
+    ServerName,
+    Sighting,
+)
 from recovery.plan import Action, Check, StepId
 
 
@@ -61,6 +70,14 @@ class World(Protocol):
         """Whether the host's receipt says that this try was done: Holds, Fails (no receipt) or Unknown."""
         ...
 
+    async def claim(self, servers: Sequence[ServerName], *, key: ActKey) -> Mapping[ServerName, str]:
+        """Have these hosts refuse every driver that is older than the key's; a sentence for each not told."""
+        ...
+
+    async def close(self, servers: Sequence[ServerName], *, run: RunId) -> Mapping[ServerName, str]:
+        """Have these hosts refuse whatever is still on its way for a run that is over; likewise."""
+        ...
+
     async def explain(self, server: ServerName) -> tuple[str, ...]:
         """The last telling lines of a server's journal, secrets removed; empty where there are none."""
         ...
@@ -71,6 +88,10 @@ class World(Protocol):
 
     async def leaders(self) -> tuple[ServerName, ...]:
         """The servers that name themselves leader right now; those that do not answer are left out."""
+        ...
+
+    async def running(self, servers: Sequence[ServerName]) -> tuple[Sighting, ...]:
+        """Those of these servers that run an agent right now; those that cannot be looked at are left out."""
         ...
 
 

@@ -17,6 +17,7 @@ from recovery.codec import Fault
 from recovery.diagnosis import Degraded, Diagnosis, Healthy, Holder, diagnose, held_down, nobody_has_data
 from recovery.errors import OutOfDate, RecoveryError
 from recovery.forgotten import Leftover, leftovers, runs_seen, told
+from recovery.heldback import begun_on
 from recovery.journal import (
     AbortChosen,
     Approved,
@@ -532,8 +533,22 @@ class RecoveryService:
             except OutOfDate:
                 continue
             if isinstance(locked, UnreadableRun):
-                return LockTaken(msgspec.structs.replace(locked, unlocked=event), f"Unlocked by {by}.")
-            return Done(await self.show(cluster, run), f"Unlocked by {by}.")
+                # Nobody can read where it acted.
+                servers = frozenset(server.name for server in self._clusters[cluster].servers)
+                late = await self._bar(cluster, run, servers)
+                return LockTaken(msgspec.structs.replace(locked, unlocked=event), f"Unlocked by {by}.{late}")
+            view = await self.show(cluster, run)
+            return Done(view, f"Unlocked by {by}.{await self._bar(cluster, run, begun_on(view.state))}")
+
+    async def _bar(self, cluster: ClusterName, run: RunId, servers: frozenset[ServerName]) -> str:
+        """Have the hosts refuse what a driver, alive or paused, still sends for a run that was unlocked."""
+        problems = await self._worlds[cluster].close(sorted(servers), run=run) if servers else {}
+        if not problems:
+            return ""
+        return (
+            f" {', '.join(problems)} could not be told that this run is over ({'; '.join(problems.values())}): an act "
+            "that is still on its way may yet change what is there. Look at it before you approve another plan."
+        )
 
     async def _record(self, view: RunView, event: Event, message: str) -> Done | None:
         """Append a person's decision; None when the journal grew meanwhile and must be read again."""

@@ -157,7 +157,9 @@ def _stopped(host: HostView) -> Fact:
 def _held(host: HostView, run: RunId) -> Fact:
     if host.held_by == run:
         return Holds(f"held by {run}")
-    return Fails(f"held by {host.held_by}, not by this run" if host.held_by else "not held")
+    if host.held_by:
+        return Fails(f"held by {host.held_by}, not by this run")
+    return Fails(f"not held: {host.hold_void}" if host.hold_void else "not held")
 
 
 def _released(host: HostView) -> Fact:
@@ -170,7 +172,7 @@ def _fenced(host: HostView) -> Fact:
         for so, text in (
             (host.running, f"process {host.main_pid} is there"),
             (host.enabled, "the unit is enabled"),
-            (not host.fenced_by, "no fence is in force"),
+            (not host.fenced_by, f"no fence is in force{host.fence_void and f': {host.fence_void}'}"),
         )
         if so
     ]

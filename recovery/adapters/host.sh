@@ -92,7 +92,7 @@ read_facts() {
     facts=$(systemctl show "$UNIT" -p LoadState -p ActiveState -p UnitFileState -p MainPID -p User \
         -p ExecStart -p ExecStartPre -p ExecStartPost -p ExecStop -p ExecStopPost -p KillSignal \
         -p DropInPaths -p EnvironmentFiles -p Environment -p ControlGroup -p NeedDaemonReload \
-        -p LoadError -p Job -p ConditionResult -p Result -p ExecMainStatus 9>&-) ||
+        -p LoadError -p Job -p FragmentPath -p ConditionResult -p Result -p ExecMainStatus 9>&-) ||
         die 65 "systemctl show $UNIT failed"
     load_state=
     active_state=
@@ -109,6 +109,8 @@ read_facts() {
     control_group=
     need_daemon_reload=
     load_error=
+    fragment_path=
+    conditions=
     job=
     condition_result=
     result=
@@ -132,6 +134,7 @@ read_facts() {
             ControlGroup=*) control_group=$value ;;
             NeedDaemonReload=*) need_daemon_reload=$value ;;
             LoadError=*) load_error=$value ;;
+            FragmentPath=*) fragment_path=$value ;;
             Job=*) job=${value#0} ;;
             ConditionResult=*) condition_result=$value ;;
             Result=*) result=$value ;;
@@ -166,27 +169,114 @@ find_pid() {
     [ -n "$pid" ] || pid=$(stranger_pid)
 }
 
-# The process outside the unit that has the log's database open: somebody has started an agent by hand. BoltDB takes a
-# lock on its file (flock), and the kernel tells whose it is.
+# The process outside the unit that has our data: somebody has started an agent by hand, or as another unit. BoltDB
+# takes a lock on its file (flock), and the kernel tells whose it is; both stores have such a file. An agent that is
+# just starting has none open yet: then its command line tells.
 stranger_pid() {
     [ -n "$data_dir" ] || return 0
     for db in "$data_dir/raft/raft.db" "$data_dir/raft/wal/wal-meta.db"; do
-        [ -f "$db" ] || continue
-        sed -n "s/^[0-9]*: FLOCK *ADVISORY *WRITE *\([0-9][0-9]*\) [0-9a-f:]*:$(stat -L -c %i "$db") .*/\1/p" /proc/locks |
-            while IFS= read -r holder; do
-                # The same number may be a file of another file system; by whatever path the process opened it.
-                stat -L -c '%d %i' "/proc/$holder/fd/"* 2>/dev/null | grep -qx "$(stat -L -c '%d %i' "$db")" || continue
-                printf '%s\n' "$holder"
-                break
-            done
-    done | head -n 1
+        found=$(lock_holder)
+        [ -z "$found" ] || { printf '%s\n' "$found" && return; }
+    done
+    # Its words are separated by NUL; one of them is `agent`.
+    for found in $(grep -lsxz -e agent /proc/[0-9]*/cmdline); do
+        found=${found#/proc/}
+        found=${found%/cmdline}
+        [ "$found" != "$$" ] && has_our_data "$found" || continue
+        printf '%s\n' "$found"
+        return
+    done
+}
+
+# Whether an agent's command line names our data directory or our configuration, or it has files of ours open.
+# Compared as files: what it runs in may have other paths (a container, a link).
+has_our_data() {
+    named=no
+    wanted=
+    # Words, whatever files there are that one would match. Whoever asks this has it in a subshell.
+    set -f
+    for word in $(tr '\0' ' ' 2>/dev/null <"/proc/$1/cmdline"); do
+        case $word in
+            -data-dir | --data-dir | -config-file | --config-file | -config-dir | --config-dir)
+                wanted=${word##*-}
+                continue
+                ;;
+            -data-dir=* | --data-dir=* | -config-file=* | --config-file=* | -config-dir=* | --config-dir=*)
+                wanted=${word%%=*}
+                wanted=${wanted##*-}
+                word=${word#*=}
+                ;;
+            *) ;;
+        esac
+        [ -n "$wanted" ] || continue
+        wanted=
+        case $word in
+            /*) word=/proc/$1/root$word ;;
+            *) word=/proc/$1/cwd/$word ;;
+        esac
+        same_file "$word" "$data_dir" && return
+        while IFS= read -r ours; do
+            [ -z "$ours" ] || ! same_file "$word" "$ours" || { named=yes && break; }
+        done <<OURS
+$config_dirs
+$config_files
+OURS
+    done
+    # Its own flag for the data directory beats what the configuration says.
+    [ "$named" = no ] || case $(tr '\0' ' ' 2>/dev/null <"/proc/$1/cmdline") in *-data-dir*) ;; *) return 0 ;; esac
+    [ -n "$(find "/proc/$1/fd" -lname "$data_dir/*" -print -quit 2>/dev/null)" ]
+}
+
+same_file() {
+    one=$(stat -L -c '%d %i' "$1" 2>/dev/null) && [ "$one" = "$(stat -L -c '%d %i' "$2" 2>/dev/null)" ]
+}
+
+lock_holder() {
+    [ -f "$db" ] || return 0
+    sed -n "s/^[0-9]*: FLOCK *ADVISORY *WRITE *\([0-9][0-9]*\) [0-9a-f:]*:$(stat -L -c %i "$db") .*/\1/p" /proc/locks |
+        while IFS= read -r holder; do
+            # The same number may be a file of another file system; by whatever path the process opened it.
+            stat -L -c '%d %i' "/proc/$holder/fd/"* 2>/dev/null | grep -qx "$(stat -L -c '%d %i' "$db")" || continue
+            printf '%s\n' "$holder"
+            break
+        done
+}
+
+# Sets run_by and running_s: what a process was started by, and how long ago.
+find_origin() {
+    run_by=
+    running_s=0
+    each=
+    ticks=
+    read -r each 2>/dev/null <"/proc/$1/stat" || return 0
+    # After the name, which may have spaces and brackets in it: state, parent, ..., start in ticks since the boot.
+    # shellcheck disable=SC2086  # its words
+    set -- "$1" ${each##*)}
+    parent=$3
+    ticks=${21}
+    read -r up _ </proc/uptime
+    # Linux tells these to programs in hundredths of a second everywhere.
+    running_s=$((${up%%.*} - ticks / 100))
+    [ "$running_s" -ge 0 ] || running_s=0
+    while IFS= read -r each; do
+        case $each in
+            *.service | *.scope) run_by=${each##*/} ;;
+            *) ;;
+        esac
+    done 2>/dev/null <"/proc/$1/cgroup"
+    [ "$run_by" != "$UNIT" ] || return 0
+    each=
+    read -r each 2>/dev/null <"/proc/$parent/comm"
+    run_by="${run_by:-no unit}, by process $parent (${each:-gone})"
 }
 
 refuse_strangers() {
     find_pids
     [ -z "$pids" ] || return 0
     stranger=$(stranger_pid)
-    [ -z "$stranger" ] || die 65 "process $stranger, which is none of $UNIT, has its log open: an agent was started by hand; stop it by hand"
+    [ -n "$stranger" ] || return 0
+    find_origin "$stranger"
+    die 65 "process $stranger, which is none of $UNIT, is an agent on the same data, started by hand or as another unit ($run_by); stop it by hand"
 }
 
 # --- what the agent is configured with --------------------------------------------------------------------
@@ -1225,6 +1315,57 @@ drop_in_loaded() {
     esac
 }
 
+# Whether systemd has this condition of the unit, and not only our drop-in: a later drop-in, whoever's, may have
+# reset them all. Sets void, why it is not in force.
+in_force() {
+    void=
+    if [ ! -e "/etc/systemd/system/$UNIT.d/$1" ]; then
+        void="its drop-in /etc/systemd/system/$UNIT.d/$1 is gone"
+    elif ! drop_in_loaded "$1"; then
+        void="systemd has not loaded what is on the disk (systemctl daemon-reload)"
+    fi
+    [ -z "$void" ] || return 1
+    # systemctl does not print conditions (measured with 252), the bus has them since 2013.
+    if [ -z "$conditions" ]; then
+        label=$(printf '%s' "$UNIT" | sed 's/_/_5f/g; s/^[0-9]/_3&/; s/:/_3a/g; s/\./_2e/g; s/@/_40/g; s/-/_2d/g')
+        conditions=$(busctl get-property org.freedesktop.systemd1 "/org/freedesktop/systemd1/unit/$label" \
+            org.freedesktop.systemd1.Unit Conditions 9>&- 2>/dev/null)
+        conditions=${conditions:-unknown}
+    fi
+    find_void "$2"
+    case $conditions in
+        'a(sbbsi) '*' "ConditionPathExists" false true "'"$2"'" '*) void= ;;
+        'a('*) void=${void:-"systemd does not have its condition"} ;;
+        # Without busctl the files tell, in the order in which systemd reads them.
+        *) ;;
+    esac
+    [ -z "$void" ]
+}
+
+# Sets void: the file that resets our condition on this path; "" where none does.
+find_void() {
+    void="no file of $UNIT has its condition"
+    # shellcheck disable=SC2086  # drop-ins have no spaces in their names here: drop_in_loaded reads them so, too
+    for each in "$fragment_path" $drop_in_paths; do
+        [ -f "$each" ] || continue
+        while IFS= read -r line || [ -n "$line" ]; do
+            case $line in [[:space:]]*Condition*) line=${line#"${line%%C*}"} ;; *) ;; esac
+            case $line in
+                Condition[A-Z]*=*)
+                    value=${line#*=}
+                    value=${value#"${value%%[![:space:]]*}"}
+                    case $value in
+                        '') void="$each resets the unit's conditions" ;;
+                        "!$1") void= ;;
+                        *) ;;
+                    esac
+                    ;;
+                *) ;;
+            esac
+        done <"$each"
+    done
+}
+
 # Whether what systemd has loaded is not what is on the disk. NeedDaemonReload does not tell of a folder of drop-ins
 # that is new.
 unit_is_stale() {
@@ -1237,14 +1378,23 @@ unit_is_stale() {
 }
 
 # Sets held_by and fenced_by: the run, "" unless the condition is really in force (a file alone holds nothing).
+# hold_left is the run that the hold's file names all the same, hold_void and fence_void why they bar nobody.
 find_bars() {
     held_by=
+    hold_left=
+    hold_void=
     fenced_by=
-    if [ -f "$STATE/hold" ] && drop_in_loaded "$HOLD_DROP_IN"; then
-        read -r held_by _ <"$STATE/hold"
+    fence_void=
+    if [ -f "$STATE/hold" ]; then
+        read -r hold_left _ <"$STATE/hold"
+        if in_force "$HOLD_DROP_IN" "$STATE/hold"; then held_by=$hold_left; else hold_void=$void; fi
     fi
-    if [ -f "$STATE/fenced" ] && drop_in_loaded "$FENCE_DROP_IN"; then
-        read -r fenced_by _ <"$STATE/fenced"
+    if [ -f "$STATE/fenced" ]; then
+        if in_force "$FENCE_DROP_IN" "$STATE/fenced"; then
+            read -r fenced_by _ <"$STATE/fenced"
+        else
+            fence_void=$void
+        fi
     fi
 }
 
@@ -1318,6 +1468,11 @@ verb_look() {
         *) say enabled no ;;
     esac
     say main_pid "${pid:-0}"
+    if [ -n "$pid" ]; then
+        find_origin "$pid"
+        say running_s "$running_s"
+        say run_by "$run_by"
+    fi
     say unit_user "${unit_user:-root}"
     say unit "$UNIT"
     say data_dir "$data_dir"
@@ -1343,7 +1498,10 @@ verb_look() {
     printf '%s' "$settings"
     find_bars
     say held_by "$held_by"
+    [ -z "$hold_left" ] || say hold_left "$hold_left"
+    [ -z "$hold_void" ] || say hold_void "$hold_void"
     say fenced_by "$fenced_by"
+    [ -z "$fence_void" ] || say fence_void "$fence_void"
     find_override
     [ -z "$override_by" ] || say override_by "$override_by"
     [ -z "$override" ] || say override "$override"
@@ -2042,7 +2200,7 @@ take_lock() {
     flock -w 20 9 || die 68 "another call is at work on this host; try again when it has ended"
 }
 
-begin() {
+claim() {
     key_of "$@"
     [ $# -ge 6 ] || die 64 "OWNER and EPOCH are needed"
     OWNER=$5
@@ -2050,6 +2208,7 @@ begin() {
     plain "$OWNER" || die 64 "not an owner: $OWNER"
     case $EPOCH in '' | *[!0-9]* | ????????????????*) die 64 "not an epoch: $EPOCH" ;; esac
     take_lock
+    [ ! -e "$STATE/receipts/$RUN/over" ] || die 66 "run $RUN is over: nothing more is done for it here"
     read_epoch
     if [ -n "$epoch_damaged" ]; then
         die 66 "$STATE/epoch says no epoch, so nobody knows which drivers it keeps off and none may change anything here; make sure that no other recovery works on this host, remove that file, then try again"
@@ -2063,6 +2222,10 @@ begin() {
         write_file "$STATE/epoch" "$EPOCH $OWNER $RUN" || cannot_write "$STATE/epoch"
     fi
     [ -d "$STATE/receipts/$RUN" ] || mkdir -p "$STATE/receipts/$RUN" || cannot_write "$STATE/receipts/$RUN"
+}
+
+begin() {
+    claim "$@"
     if [ -f "$receipt" ]; then
         say skipped yes
         cat "$receipt"
@@ -2071,6 +2234,20 @@ begin() {
     load_unit
     [ -z "$version" ] || [ "$known_stamp" = "$program_stamp" ] ||
         write_file "$STATE/version" "$program_stamp $version" || cannot_write "$STATE/version"
+}
+
+# From here on no older driver changes anything: begun or paused, it comes too late. The unit need not even be there.
+verb_claim() {
+    say evidence "epoch $EPOCH of $OWNER"
+}
+
+# The run is over: whatever of it is still on its way, whoever sent it, comes too late. No epoch is needed for that,
+# and none is raised: the next run's driver has its own.
+verb_close() {
+    plain "$1" || die 64 "not a run: $1"
+    take_lock
+    mkdir -p "$STATE/receipts/$1" && write_file "$STATE/receipts/$1/over" over || cannot_write "$STATE/receipts/$1/over"
+    say evidence "run $1 is over"
 }
 
 finish() {
@@ -2096,7 +2273,7 @@ add_condition() {
     chmod 0644 "/etc/systemd/system/$UNIT.d/$1"
     systemctl daemon-reload 9>&- || return 1
     read_facts
-    drop_in_loaded "$1"
+    in_force "$1" "$2"
 }
 
 remove_condition() {
@@ -2115,7 +2292,11 @@ verb_hold() {
     # For the start, which is not to wait until systemd has loaded it.
     write_start_unit || die 70 "/run/systemd/system/$START_UNIT could not be written"
     write_file "$STATE/hold" "$RUN" || die 70 "$STATE/hold could not be written"
-    add_condition "$HOLD_DROP_IN" "$STATE/hold" || die 70 "systemd did not take the hold on $UNIT"
+    if ! add_condition "$HOLD_DROP_IN" "$STATE/hold"; then
+        reason="the hold would not keep $UNIT from starting: ${void:-its drop-in could not be written and loaded}"
+        remove_condition "$HOLD_DROP_IN" "$STATE/hold" || die 70 "$reason; and it could not be taken off again"
+        die 71 "$reason; it was taken off again"
+    fi
     if [ -n "$before" ] && [ "$before" != "$RUN" ]; then
         finish "held; the hold of $before was taken over"
     else
@@ -2326,7 +2507,11 @@ verb_fence() {
         was_enabled=yes
     fi
     write_file "$STATE/fenced" "$RUN $was_enabled" || die 70 "$STATE/fenced could not be written"
-    add_condition "$FENCE_DROP_IN" "$STATE/fenced" || die 70 "systemd did not take the fence on $UNIT"
+    if ! add_condition "$FENCE_DROP_IN" "$STATE/fenced"; then
+        reason="the fence would not keep $UNIT from starting: ${void:-its drop-in could not be written and loaded}"
+        remove_condition "$FENCE_DROP_IN" "$STATE/fenced" || die 70 "$reason; and it could not be taken off again"
+        die 71 "$reason; it was taken off again"
+    fi
     systemctl disable "$UNIT" 9>&- >/dev/null 2>&1
     stop_without_leaving
     [ "$unit_file_state" != enabled ] || die 70 "$UNIT could not be disabled"
@@ -2619,7 +2804,11 @@ main() {
         look | origin | raft-read | wal-read | raft-snapshots | peers | info | journal | archive-check)
             load_unit
             ;;
-        receipt | snapshot-check | around) ;;
+        receipt | snapshot-check | around | close) ;;
+        claim)
+            claim "$@"
+            shift 6
+            ;;
         hold | release | stop | start | fence | lift | archive | wipe-raft | snapshot | write-peers | remove-peers | \
             override-expect | remove-override)
             begin "$@"
@@ -2640,6 +2829,8 @@ main() {
         receipt) verb_receipt "$@" ;;
         archive-check) verb_archive_check "${1:-}" ;;
         snapshot-check) verb_snapshot_check "${1:-}" ;;
+        claim) verb_claim ;;
+        close) verb_close "${1:-}" ;;
         hold) verb_hold ;;
         release) verb_release ;;
         stop) verb_stop ;;

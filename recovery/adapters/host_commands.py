@@ -31,6 +31,8 @@ _REFUSED: Final = range(64, _BEGUN)
 _CAME_TO_NOTHING: Final = 71
 _READ_TIMEOUT_S: Final = 20.0
 _WALK_TIMEOUT_S: Final = 60.0
+_CLAIM_TIMEOUT_S: Final = 30.0
+"""An older driver's act may be under way there; its lock is waited for."""
 _KEPT_S: Final = 0.5
 """How long what an act's answer told is given to whoever asks for it: its proof, and what the next step asks first.
 
@@ -186,7 +188,12 @@ def parse_look(lines: Lines) -> HostView:
         peers_info=lines.has("peers_info"),
         peers_json=peers[0].decode(errors="replace") if peers else None,
         held_by=lines.text("held_by"),
+        hold_left=lines.text("hold_left"),
+        hold_void=lines.text("hold_void"),
         fenced_by=lines.text("fenced_by"),
+        fence_void=lines.text("fence_void"),
+        running_s=lines.number("running_s"),
+        run_by=lines.text("run_by"),
         free_bytes=lines.number("free_bytes"),
         state_bytes=lines.number("state_bytes"),
         epoch=lines.number("epoch"),
@@ -371,6 +378,15 @@ class Host:
     async def snapshot(self, run: str) -> str:
         """Give the path of a run's stale snapshot, "" when there is none."""
         return (await self._read("snapshot-check", run)).text("path")
+
+    async def claim(self, key: ActKey) -> None:
+        """Have the host refuse every driver with a lower epoch than this one's; nothing else is changed."""
+        words = (key.run, key.step, str(key.attempt), key.direction, key.owner, str(key.epoch))
+        await self._call("claim", words, payload="", timeout_s=_CLAIM_TIMEOUT_S, patient=False)
+
+    async def close(self, run: str) -> None:
+        """Have the host refuse whatever is still on its way for a run that is over."""
+        await self._call("close", (run,), payload="", timeout_s=_CLAIM_TIMEOUT_S, patient=False)
 
     async def act(self, verb: str, key: ActKey, *extra: str, payload: str = "", timeout_s: float) -> str:
         """Call a verb that changes the host; gives its one line of evidence."""

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, assert_never
 
 import msgspec
 
-from recovery.adapters.asking import first_pulses, leaders_of, looks, pulses
+from recovery.adapters.asking import all_answers, ask, first_pulses, leaders_of, looks, pulses
 from recovery.adapters.checks import answer, before_0_7
 from recovery.adapters.client_agents import ClientAgents
 from recovery.adapters.collect import Probe
 from recovery.adapters.consul_api import AgentAccess, AgentSilent
-from recovery.adapters.host_commands import HostAccess
+from recovery.adapters.host_commands import Host, HostAccess
 from recovery.adapters.journal_lines import telling
 from recovery.adapters.peers_file import peers_json
 from recovery.adapters.ssh import SshPool
@@ -29,6 +29,7 @@ from recovery.model import (
     HostView,
     RunId,
     ServerName,
+    Sighting,
     Unknown,
 )
 from recovery.plan import (
@@ -204,6 +205,24 @@ class ClusterWorld:
                     return Unknown(str(fault))
                 return Holds("the host has a receipt") if done else Fails("the host has no receipt")
 
+    async def claim(self, servers: Sequence[ServerName], *, key: ActKey) -> Mapping[ServerName, str]:
+        """Have these hosts refuse every older driver; a sentence for each that could not be told."""
+        return await self._tell(servers, lambda host: host.claim(key))
+
+    async def close(self, servers: Sequence[ServerName], *, run: RunId) -> Mapping[ServerName, str]:
+        """Have these hosts refuse whatever is still on its way for a run; a sentence for each that was not told."""
+        return await self._tell(servers, lambda host: host.close(run))
+
+    async def _tell(
+        self, servers: Sequence[ServerName], word: Callable[[Host], Awaitable[None]]
+    ) -> Mapping[ServerName, str]:
+        async def told(name: ServerName) -> None:
+            await self._reach(name)
+            await word(self._probe.hosts[name])
+
+        answers = await all_answers(servers, {name: ask(told(name)) for name in servers})
+        return {name: problem for name, problem in answers.items() if problem is not None}
+
     async def explain(self, server: ServerName) -> tuple[str, ...]:
         """Give the last telling lines of a server's journal, secrets removed; empty where there are none."""
         try:
@@ -224,6 +243,28 @@ class ClusterWorld:
     async def leaders(self) -> tuple[ServerName, ...]:
         """Name the servers that name themselves leader right now; those that do not answer are left out."""
         return leaders_of(await pulses(self._probe, self._names, numbers=False))
+
+    async def running(self, servers: Sequence[ServerName]) -> tuple[Sighting, ...]:
+        """Tell those of these servers that run an agent right now; those that cannot be looked at are left out."""
+        now_s = self._now_s()
+        return tuple(
+            Sighting(
+                server=name,
+                since_s=now_s - host.running_s if host.running_s else 0.0,
+                by=_origin(host),
+                hold_left=host.hold_left,
+            )
+            for name, host in (await looks(self._probe, servers)).items()
+            if isinstance(host, HostView) and host.running
+        )
+
+
+def _origin(host: HostView) -> str:
+    """Say what a process is, what started it, and why its hold did not keep it from that."""
+    said = [f"process {host.main_pid}", f"started as {host.run_by or 'nobody knows what'}"]
+    if host.hold_void or host.fence_void:
+        said.append(f"its hold bars nobody: {host.hold_void or host.fence_void}")
+    return ", ".join(said)
 
 
 def _server_of(about: Check | Action) -> ServerName | None:

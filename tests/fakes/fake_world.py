@@ -13,7 +13,7 @@ see, but the servers still see each other.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -36,6 +36,7 @@ from recovery.model import (
     RunId,
     ServerName,
     ServerObservation,
+    Sighting,
     StoredLog,
     Unknown,
 )
@@ -119,6 +120,8 @@ class FakeServer:
     peers_info: bool = True
     held_by: str = ""
     fenced_by: str = ""
+    void: str = ""
+    """Why its hold and its fence bar nobody; they lie on the host all the same."""
     epoch: int = 0
     owner: str = ""
     epoch_damaged: bool = False
@@ -129,6 +132,8 @@ class FakeServer:
     archives: set[str] = field(default_factory=set)
     snapshots: set[str] = field(default_factory=set)
     receipts: set[_RECEIPT] = field(default_factory=set)
+    over: set[str] = field(default_factory=set)
+    """Runs for which nothing more is done here."""
     version: str = "1.8.7"
     """Below 0.7 ``voters`` is the live peers.json, and there is no node id."""
     log_voters: tuple[Peer, ...] = ()
@@ -154,6 +159,11 @@ class FakeServer:
     """Its log cannot be read, by nobody: an agent that is started ends at once."""
     covered: str = ""
     """Raft data that lies under a mount on its data directory."""
+
+    @property
+    def barred(self) -> bool:
+        """Whether a hold or a fence is in force."""
+        return bool(self.held_by or self.fenced_by) and not self.void
 
     @property
     def old(self) -> bool:
@@ -316,8 +326,14 @@ class FakeWorld:
     def start_by_hand(self, name: ServerName) -> None:
         """``systemctl start``: nothing happens where a hold or a fence is in force."""
         server = self.servers[name]
-        if not server.held_by and not server.fenced_by:
+        if not server.barred:
             self._start(server)
+
+    def start_past_the_hold(self, name: ServerName) -> None:
+        """Configuration management takes the drop-ins away and starts the agent: the files of ours stay."""
+        server = self.servers[name]
+        server.void = "its drop-in is gone"
+        self._start(server)
 
     def stop_by_hand(self, name: ServerName) -> None:
         """``systemctl stop``."""
@@ -356,8 +372,12 @@ class FakeWorld:
             peers_json=_live_file(server) if server.old else None if server.peers_json is None else "[...]",
             override_by=server.override_by,
             override=server.override,
-            held_by=server.held_by,
-            fenced_by=server.fenced_by,
+            held_by="" if server.void else server.held_by,
+            hold_left=server.held_by,
+            hold_void=server.void if server.held_by else "",
+            fenced_by="" if server.void else server.fenced_by,
+            fence_void=server.void if server.fenced_by else "",
+            run_by="consul.service" if server.running else "",
             free_bytes=10**10,
             state_bytes=10**6,
             epoch=0 if server.epoch_damaged else server.epoch,
@@ -564,7 +584,7 @@ class FakeWorld:
         alive = any(s.running and s.raft_id == node_id for s in self.servers.values() if witnesses)
         if alive:
             return Fails(f"{name} answers")
-        loose = any(s.raft_id == node_id and not s.held_by and not s.fenced_by for s in reached)
+        loose = any(s.raft_id == node_id and not s.barred for s in reached)
         return Fails(f"nothing keeps {name} from starting") if loose else Holds(f"{name} is silent")
 
     def _check_server(
@@ -595,12 +615,18 @@ class FakeWorld:
             case AgentStopped():
                 return _fact(not server.running, f"{server.name} is stopped", f"{server.name} runs")
             case AgentHeld():
-                return _fact(server.held_by == run, f"{server.name} is held", f"{server.name} is not held")
+                return _fact(
+                    server.held_by == run and not server.void,
+                    f"{server.name} is held",
+                    f"{server.name} is not held{server.void and f': {server.void}'}",
+                )
             case AgentRunning():
                 return _fact(server.running, f"{server.name} runs", f"{server.name} is stopped")
             case AgentFenced():
                 return _fact(
-                    bool(server.fenced_by), f"{server.name} is fenced", f"{server.name} is not fenced"
+                    bool(server.fenced_by) and not server.void,
+                    f"{server.name} is fenced",
+                    f"{server.name} is not fenced",
                 )
             case HoldReleased():
                 return _fact(not server.held_by, f"{server.name} is not held", f"held by {server.held_by}")
@@ -667,17 +693,7 @@ class FakeWorld:
         if isinstance(action, JoinGossip):
             self._settle()
             return "joined"
-        if server.epoch_damaged:
-            raise HostRefused(f"{server.name}: its epoch file says no epoch; nothing was done")
-        if key.epoch < server.epoch:
-            raise HostRefused(
-                f"{server.name}: epoch {key.epoch} is older than {server.epoch}; nothing was done"
-            )
-        if key.epoch == server.epoch and server.owner not in {"", key.owner}:
-            raise HostRefused(f"{server.name}: epoch {key.epoch} is {server.owner}'s; nothing was done")
-        if key.epoch > server.epoch:
-            server.last_run = key.run
-        server.epoch, server.owner = key.epoch, key.owner
+        self._claim(server, key)
         receipt = (key.run, key.step, key.attempt, key.direction)
         if receipt in server.receipts:
             return "done before"
@@ -693,12 +709,14 @@ class FakeWorld:
     def _do(self, action: Action, server: FakeServer, run: str) -> None:
         match action:
             case HoldAgent():
-                server.held_by = run
+                server.held_by, server.void = run, ""
             case ReleaseHold():
                 server.held_by = ""
             case StopAgent():
                 self._stop(server)
             case StartAgent():
+                if server.held_by and server.running:
+                    raise HostRefused(f"{server.name} is held and runs all the same; nothing was done")
                 if server.fenced_by:
                     raise HostRefused(f"{server.name} is fenced; nothing was done")
                 server.held_by = ""
@@ -709,13 +727,13 @@ class FakeWorld:
             case SaveSnapshot():
                 server.snapshots.add(run)
             case FenceAgent():
-                server.fenced_by = run
+                server.fenced_by, server.void = run, ""
                 self._stop(server)
             case LiftFence():
                 server.fenced_by = ""
             case WipeRaft():
                 _need_stopped(server)
-                if server.held_by != run or run not in server.archives:
+                if server.held_by != run or server.void or run not in server.archives:
                     raise HostRefused(
                         f"{server.name} is not held or not archived by this run; nothing was done"
                     )
@@ -723,7 +741,7 @@ class FakeWorld:
                 server.keys, server.past = frozenset(), set()
             case WritePeers(peers=peers):
                 _need_stopped(server)
-                if server.held_by != run:
+                if server.held_by != run or server.void:
                     raise HostRefused(f"{server.name} is not held by this run; nothing was done")
                 if server.old:
                     server.voters = peers
@@ -735,7 +753,7 @@ class FakeWorld:
                 server.voters = () if server.old else server.voters
             case OverrideExpect(expect=expect):
                 _need_stopped(server)
-                if server.held_by != run:
+                if server.held_by != run or server.void:
                     raise HostRefused(f"{server.name} is not held by this run; nothing was done")
                 server.override_by, server.override = run, expect
             case RemoveOverride():
@@ -755,6 +773,42 @@ class FakeWorld:
         there = (key.run, key.step, key.attempt, key.direction) in server.receipts
         return Holds("receipt") if there else Fails("no receipt")
 
+    async def claim(self, servers: Sequence[ServerName], *, key: ActKey) -> Mapping[ServerName, str]:
+        """Raise the epoch."""
+        problems = {}
+        for name in servers:
+            server = self._agent_named(name)
+            if not server.reachable:
+                problems[name] = f"{name} is not reachable"
+                continue
+            try:
+                self._claim(server, key)
+            except HostRefused as refusal:
+                problems[name] = str(refusal)
+        return problems
+
+    def _claim(self, server: FakeServer, key: ActKey) -> None:
+        if key.run in server.over:
+            raise HostRefused(f"{server.name}: run {key.run} is over; nothing was done")
+        if server.epoch_damaged:
+            raise HostRefused(f"{server.name}: its epoch file says no epoch; nothing was done")
+        if key.epoch < server.epoch:
+            raise HostRefused(
+                f"{server.name}: epoch {key.epoch} is older than {server.epoch}; nothing was done"
+            )
+        if key.epoch == server.epoch and server.owner not in {"", key.owner}:
+            raise HostRefused(f"{server.name}: epoch {key.epoch} is {server.owner}'s; nothing was done")
+        if key.epoch > server.epoch:
+            server.last_run = key.run
+        server.epoch, server.owner = key.epoch, key.owner
+
+    async def close(self, servers: Sequence[ServerName], *, run: RunId) -> Mapping[ServerName, str]:
+        """Bar the run."""
+        for name in servers:
+            if self._agent_named(name).reachable:
+                self._agent_named(name).over.add(run)
+        return {n: f"{n} is not reachable" for n in servers if not self._agent_named(n).reachable}
+
     async def explain(self, server: ServerName) -> tuple[str, ...]:
         """Some lines of a journal."""
         return (f"[INFO] agent of {server}",)
@@ -770,6 +824,19 @@ class FakeWorld:
             )
             for server in self.servers.values()
             if server.reachable
+        )
+
+    async def running(self, servers: Sequence[ServerName]) -> tuple[Sighting, ...]:
+        """Which of these run."""
+        return tuple(
+            Sighting(
+                server=name,
+                since_s=0.0,
+                by="process 100, started as consul.service",
+                hold_left=self.agents[name].held_by,
+            )
+            for name in servers
+            if self.agents[name].reachable and self.agents[name].running
         )
 
     async def leaders(self) -> tuple[ServerName, ...]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from recovery.codec import Journal
 from recovery.errors import StoreUnavailable
 from recovery.journal import Event, RunState, Unlocked
-from recovery.model import ClusterName, ClusterObservation, Fact, HostTrace, RunId, ServerName
+from recovery.model import ClusterName, ClusterObservation, Fact, HostTrace, RunId, ServerName, Sighting
 from recovery.plan import Action, Check
 from recovery.ports import ActKey, Lease, LeaseHeld, MembersTold, Notifier
 from recovery.service import DecisionResult
@@ -136,6 +136,14 @@ class ProcessWorld:
         await self._process.stage.land()
         return fact
 
+    async def claim(self, servers: Sequence[ServerName], *, key: ActKey) -> Mapping[ServerName, str]:
+        await self._process.word()
+        return await self._world.claim(servers, key=key)
+
+    async def close(self, servers: Sequence[ServerName], *, run: RunId) -> Mapping[ServerName, str]:
+        await self._process.word()
+        return await self._world.close(servers, run=run)
+
     async def explain(self, server: ServerName) -> tuple[str, ...]:
         await self._process.word()
         return await self._world.explain(server)
@@ -147,6 +155,10 @@ class ProcessWorld:
     async def leaders(self) -> tuple[ServerName, ...]:
         await self._process.word()
         return await self._world.leaders()
+
+    async def running(self, servers: Sequence[ServerName]) -> tuple[Sighting, ...]:
+        await self._process.word()
+        return await self._world.running(servers)
 
 
 class ProcessStore:

@@ -40,6 +40,8 @@ class Choice(Enum):
 
     RETRY = "retry"
     ABORT = "abort"
+    WAIT = "wait"
+    """Not yet; asks again in a moment."""
     LEAVE = "leave"
     """The play ends here: the run waits, and says for what."""
 
@@ -155,9 +157,7 @@ class Stage:
             step=step,
             host=self._host_of(step),
             running=frozenset(server.name for server in servers if server.running),
-            startable=frozenset(
-                s.name for s in servers if not s.running and not s.held_by and not s.fenced_by
-            ),
+            startable=frozenset(s.name for s in servers if not s.running and not s.barred),
         )
         if process is self.processes[0]:
             self.points.append(point)
@@ -306,7 +306,7 @@ class Stage:
             case Choice.ABORT:
                 self.aborted = True
                 await self.people.abort(CLUSTER, run, by=BOB)
-            case Choice.LEAVE:
+            case Choice.LEAVE | Choice.WAIT:
                 pass
         return choice
 

@@ -46,7 +46,11 @@ async def test_a_fence_without_its_condition_is_none(lab: Lab, world: ClusterWor
     """Somebody took the drop-in away: the check sees it, and says what is missing."""
     await world.perform(FenceAgent(S3), key=key("fence"), timeout_s=60)
     await lab.host("s3").run("rm /etc/systemd/system/consul.service.d/*; systemctl daemon-reload")
-    assert await world.check(AgentFenced(S3), run=RUN) == Fails("no fence is in force")
+    fact = await world.check(AgentFenced(S3), run=RUN)
+    assert isinstance(fact, Fails)
+    assert fact.observed == (
+        "no fence is in force: its drop-in /etc/systemd/system/consul.service.d/zz-consul-recovery-fence.conf is gone"
+    )
 
 
 async def test_our_own_start_does_not_pass_a_fence(lab: Lab, world: ClusterWorld, key: KeyMaker) -> None:

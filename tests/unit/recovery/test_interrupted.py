@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Sequence
 import pytest
 
 from bot.thread import question
-from recovery.engine import LEADER_SAMPLES
+from recovery.engine import ASSUMPTION_PATIENCE_S, LEADER_SAMPLES
 from recovery.errors import HostBusy, HostUnreachable
 from recovery.journal import LeadersSeen, Outcome, RunState, StepStarted, StepStatus
 from recovery.model import ClusterName, RunId, ServerName
@@ -173,7 +173,7 @@ class TestAnAbortDoesNotWait:
         virtually(body)
 
     def test_at_a_step_whose_driver_was_lost_and_whose_host_is_away(self) -> None:
-        """The next driver asks the host for its receipt; an abort ends that, and the step is in doubt."""
+        """An abort ends the wait at once; the run ends once that host has been told that it is over."""
 
         async def body() -> None:
             world = Witnessed()
@@ -188,7 +188,18 @@ class TestAnAbortDoesNotWait:
             world.servers[S2].reachable = False
             table.driving = asyncio.create_task(table.drive(run, owner="bot-2"))
             await asyncio.sleep(5.0)
-            state = await self.aborted(table, run)
+            await table.service.abort(CLUSTER, run, by=BOB)
+            state = await table.wait(
+                run, lambda state: bool(state.not_told), most_s=AT_ONCE_S + ASSUMPTION_PATIENCE_S
+            )
             assert state.step_state(StepId("start-s2")).status is StepStatus.IN_DOUBT
+            assert state.outcome is None
+            assert "s2 is not reachable" in state.not_told[0]
+            assert question(state).startswith("end:")
+            world.servers[S2].reachable = True
+            await table.service.retry(CLUSTER, run, by=BOB, question=state.question)
+            state = await table.wait(run, lambda state: state.outcome is not None, most_s=AT_ONCE_S)
+            assert state.outcome is Outcome.ABORTED
+            assert world.servers[S2].over == {run}
 
         virtually(body)
