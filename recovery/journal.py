@@ -29,6 +29,7 @@ from recovery.plan import (
     HoldAgent,
     HoldReleased,
     LogIs,
+    Observe,
     OverrideAbsent,
     OverrideExpect,
     PeersFileAbsent,
@@ -649,7 +650,7 @@ def _changed(state: RunState, event: Event) -> RunState:
             return replace(state, two_leaders=servers)
         case HeldServersSeen(running=running, unseen=unseen):
             return replace(
-                state,
+                state if running or unseen else _verified_anew(state),
                 rogues=running,
                 rogues_unseen=unseen,
                 look_at_held=False,
@@ -1219,6 +1220,18 @@ def _consumed(state: RunState, step: Step) -> bool:
             for later, later_state in zip(state.plan.steps, state.steps, strict=True)
         )
     return _led_to_something(state, state.index_of(step.id))
+
+
+def _verified_anew(state: RunState) -> RunState:
+    """Whoever ran beside the new cluster may have become a part of it: the end is verified again."""
+    last = len(state.steps) - 1
+    if (
+        last < 0
+        or not isinstance(state.plan.steps[last].action, Observe)
+        or state.steps[last].status not in FINISHED
+    ):
+        return state
+    return _with_step(state, last, msgspec.structs.replace(state.steps[last], status=StepStatus.TODO))
 
 
 def sighted(sighting: Sighting) -> str:

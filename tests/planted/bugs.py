@@ -293,4 +293,29 @@ BUGS = (
         ),
         tests=("tests/unit/recovery/test_past.py",),
     ),
+    PlantedBug(
+        name="late-acts-after-the-end",
+        says="A run ends although an older driver, or its own lost act, may still change a host.",
+        edits=(
+            Edit(
+                ENGINE,
+                "        await self._bar_older_drivers()\n        while True:",
+                "        while True:",
+            ),
+            Edit(ENGINE, "if not await self._nothing_comes_late(outcome):", "if not outcome:"),
+        ),
+        tests=("tests/unit/recovery/test_interrupted.py", "tests/sweeps/test_old_driver.py"),
+    ),
+    PlantedBug(
+        name="held-server-runs",
+        says="That somebody else started a server which the run holds is not looked at.",
+        edits=(
+            Edit(
+                ENGINE,
+                "        seen = await self._world.running(asked) if asked else ()\n",
+                "        seen: tuple[Sighting, ...] = ()\n",
+            ),
+        ),
+        tests=("tests/unit/recovery/test_held_servers.py", "tests/sweeps/test_rogue.py"),
+    ),
 )

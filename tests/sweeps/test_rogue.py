@@ -79,6 +79,9 @@ class Rogue:
         """It was seen, and the run did not end well behind anybody's back."""
         # A rogue may lead beside nobody's will; what the run itself did is judged.
         problems = [problem for problem in judge(stage, state) if "lead at once" not in problem]
+        if state.outcome is None and state.waiting_step == state.plan.steps[-1]:
+            # It had joined the new cluster, and took its vote along: the end is verified again, and says so.
+            problems = [problem for problem in problems if "leaders in the end" not in problem]
         if len(stage.store.all_folded(CLUSTER)) > 1:
             # It read the peers.json: a plan that follows leaves those with the older peer set out, held.
             problems = [problem for problem in problems if "is still held by r1" not in problem]
