@@ -2,6 +2,7 @@
 
 import asyncio
 
+from lab.breakage import stop_without_leave
 from lab.datacentre import Lab
 from lab.host import Host
 from recovery.model import Fact, Fails, Holds, RunId, ServerName
@@ -35,7 +36,7 @@ async def test_two_stale_servers_that_elected_each_other_are_no_leader(lab: Lab)
         newest = seen.last
         assert newest is not None
         s1, s2, s3 = (lab.host(name) for name in LEFT)
-        await s3.run("systemctl kill -s KILL consul; systemctl stop consul; true")
+        await stop_without_leave(s3)
         file = await _peers_file(s1, s2)
         for host in (s1, s2):
             await host.run("sudo -u consul tee /var/lib/consul/raft/peers.json >/dev/null", stdin=file)
@@ -66,7 +67,7 @@ async def test_a_leader_that_got_the_newest_entry_from_its_holder_is_proven_by_i
         world = rig.core.worlds[rig.cluster]
         by_holder = await world.check(LeaderHolds(LEFT, newest, HOLDER), run=RunId("r1"))
         assert isinstance(by_holder, Holds), by_holder
-        await lab.host("s3").run("systemctl kill -s KILL consul; systemctl stop consul; true")
+        await stop_without_leave(lab.host("s3"))
         leader = await lab.cluster.wait_for_leader()
         assert leader.name != "s3"
         by_log = await world.check(LeaderHolds(LEFT, newest, HOLDER), run=RunId("r1"))
