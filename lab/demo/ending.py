@@ -16,7 +16,9 @@ def run_to_end(main: Coroutine[Any, Any, T]) -> T:
     async def listening() -> T:
         task = asyncio.ensure_future(main)
         for number in (signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+            # Whoever started it with nohup wants it to outlive the terminal.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         return await task
 
     try:

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 PROGRAM = """
-import asyncio, sys
+import asyncio, signal, sys
 from lab.demo.ending import run_to_end
 
 async def main():
@@ -18,6 +18,9 @@ async def main():
         await asyncio.sleep(0)
         print("taken away", flush=True)
 
+# As from a terminal, whatever the tests were started from.
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 try:
     run_to_end(main())
 except KeyboardInterrupt:
