@@ -18,10 +18,10 @@ RENAMED = (
     " systemctl daemon-reload && systemctl start --no-block consul-server"
 )
 HINDRANCES = {
-    "the unit has another name": (RENAMED, "the unit consul.service does not run"),
+    "the unit has another name": (RENAMED, "consul.service"),
     "the unit is masked": (
         "systemctl stop consul; ln -sf /dev/null /etc/systemd/system/consul.service; systemctl daemon-reload",
-        "there is no unit",
+        "is masked",
     ),
     "sudo asks for a password": ("rm /etc/sudoers.d/recovery", "sudo does not let"),
     "the user's key is not accepted": (
