@@ -26,7 +26,7 @@ from recovery.adapters.ssh import SshPool
 from recovery.boltfile import RaftLogUnreadable
 from recovery.diagnosis.survey import blank, directory_is_missing
 from recovery.diagnosis.versions import live_peers_file
-from recovery.errors import HostHindered, HostRefused, HostUnreachable, RecoveryError
+from recovery.errors import HostHindered, HostUnreachable, RecoveryError
 from recovery.model import (
     AgentView,
     ClientAgent,
@@ -42,7 +42,6 @@ from recovery.raftentry import LogPosition, parse_snapshot_meta
 from recovery.raftlog import newest_snapshot
 
 _SERVER_DEADLINE_S: Final = 30.0
-_AROUND_S: Final = 5.0
 _JOURNAL_LINES: Final = 300
 HEARTBEAT_TIMEOUT_S: Final = 1.0
 """Raft's HeartbeatTimeout: below 0.7 whoever was started or has stepped down waits at least this long before it leads.
@@ -123,10 +122,7 @@ class Probe(LogReader):
             async with asyncio.timeout(_SERVER_DEADLINE_S):
                 return await self._observe_reached(blind)
         except RecoveryError as fault:
-            problem = str(fault)
-            if isinstance(fault, HostRefused):
-                problem += await self._around(server.name)
-            return msgspec.structs.replace(blind, host_problem=problem, answers=answers(fault))
+            return msgspec.structs.replace(blind, host_problem=str(fault), answers=answers(fault))
         except TimeoutError:
             return msgspec.structs.replace(
                 blind,
@@ -148,15 +144,6 @@ class Probe(LogReader):
         asked = tuple(names)
         found = await asyncio.gather(*(one(name) for name in asked))
         return tuple(name for name, is_so in zip(asked, found, strict=True) if is_so)
-
-    async def _around(self, name: ServerName) -> str:
-        """Look past a unit that could not be read: which agents run on the host all the same; "" where none is seen."""
-        with contextlib.suppress(RecoveryError, TimeoutError):
-            async with asyncio.timeout(_AROUND_S):
-                found = await self.hosts[name].around()
-            if found:
-                return f" Past the unit: {'; '.join(found)}."
-        return ""
 
     async def _observe_reached(self, blind: ServerObservation) -> ServerObservation:
         seen = await self._observe_looked_at(blind)

@@ -74,7 +74,7 @@ load_unit() {
     read_facts
     case $load_state in
         loaded) ;;
-        masked) die 65 "the unit $UNIT is masked: nothing can start it; \`systemctl unmask $UNIT\` on this host, then try again" ;;
+        masked) die 65 "the unit $UNIT is masked: nothing can start it; \`systemctl unmask $UNIT\` on this host, then try again$(agent_elsewhere)" ;;
         not-found | '') die 65 "there is no unit $UNIT on this host$(agent_elsewhere)" ;;
         *) die 65 "systemd cannot load the unit $UNIT ($load_state: ${load_error:-no reason given}); mend its files, then try again" ;;
     esac
@@ -314,6 +314,10 @@ agent_elsewhere() {
             "${each##*/}" "$(sed -n '$s/^[^:]*:[^:]*://p' "$each/cgroup" 2>/dev/null)"
         return
     done
+    # 206C is 8300, 0A is listening.
+    if grep -q ':206C [0-9A-F]*:0000 0A ' /proc/net/tcp /proc/net/tcp6 2>/dev/null; then
+        printf '; somebody listens on port 8300'
+    fi
 }
 
 # What systemd would start, for the reader. busctl tells where one word ends and the next begins; `systemctl show`
@@ -1538,23 +1542,6 @@ find_snapshots() {
         snapshots=$((snapshots + 1))
         metas=$metas$meta$NEWLINE
     done
-}
-
-# What runs here whatever the unit is called: for a unit that is not there, is masked, or does not run the agent itself.
-# One program reads all command lines; a word `agent` in one that a program named consul* has is an agent.
-verb_around() {
-    for found in $(grep -lzx agent /proc/[0-9]*/cmdline 2>/dev/null); do
-        process=${found#/proc/}
-        process=${process%/cmdline}
-        case $(tr '\0' '\n' <"$found" 2>/dev/null) in *consul*) ;; *) continue ;; esac
-        unit=$(sed -n -e 's|^.*/\([^/]*\.service\)$|\1|p' -e 's|^.*/\([^/]*\.scope\)$|\1|p' "/proc/$process/cgroup" \
-            2>/dev/null | head -n 1)
-        say agent "process $process (${unit:-in no unit}) is a Consul agent"
-    done
-    # 206C is 8300, 0A is listening.
-    if grep -q ':206C [0-9A-F]*:0000 0A ' /proc/net/tcp /proc/net/tcp6 2>/dev/null; then
-        say agent "somebody listens on port 8300"
-    fi
 }
 
 # Ranges of raft.db: `offset:length,offset:length`. The main pid is said too: a live file may change meanwhile.
@@ -2804,7 +2791,7 @@ main() {
         look | origin | raft-read | wal-read | raft-snapshots | peers | info | journal | archive-check)
             load_unit
             ;;
-        receipt | snapshot-check | around | close) ;;
+        receipt | snapshot-check | close) ;;
         claim)
             claim "$@"
             shift 6
@@ -2825,7 +2812,6 @@ main() {
         peers) verb_peers ;;
         info) verb_info ;;
         journal) verb_journal "${1:-}" ;;
-        around) verb_around ;;
         receipt) verb_receipt "$@" ;;
         archive-check) verb_archive_check "${1:-}" ;;
         snapshot-check) verb_snapshot_check "${1:-}" ;;

@@ -95,10 +95,6 @@ class Lines(msgspec.Struct, frozen=True):
         """Tell whether the name is there."""
         return any(found == name for found, _ in self.pairs)
 
-    def texts(self, name: str) -> tuple[str, ...]:
-        """Give all values of a name."""
-        return tuple(value for found, value in self.pairs if found == name)
-
     def blobs(self, name: str) -> tuple[bytes, ...]:
         """Give all values of a name out of base64."""
         return tuple(base64.b64decode(value) for found, value in self.pairs if found == name)
@@ -299,10 +295,6 @@ class Host:
             return view
         # The program is the one that was asked before; asking it again would be half of a look's time.
         return msgspec.structs.replace(view, version=self._version[1])
-
-    async def around(self) -> tuple[str, ...]:
-        """Say which Consul agents run on the host, and who listens on the server port, whatever its units are."""
-        return (await self._read("around")).texts("agent")
 
     async def origin(self) -> DirectoryView:
         """See what tells whether a data directory without Raft data is a new one, or one where data was."""
