@@ -86,7 +86,10 @@ async def test_what_bars_the_way_is_said_in_one_message_and_nothing_is_touched(l
             refused = await consul_recovery(settings, "recover")
             assert (refused.status, refused.err) == (1, "")
             for host in lab.servers:
-                assert f"{host.name}: host not reachable ({host.address}: {said}" in refused.out
+                assert (
+                    f"{host.name}: its host answers, but it could not be looked at ({host.address}: {said}"
+                    in refused.out
+                )
             assert "No plan; nothing was done" in refused.out
             assert "Next: " in refused.out
             await asyncio.gather(*(host.run(mended) for host in lab.servers))
