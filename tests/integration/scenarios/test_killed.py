@@ -65,7 +65,7 @@ async def test_killed_cut_off_and_doubled_a_run_still_does_each_thing_once(lab: 
     """
     await PEERS_JSON.break_it(lab, None)
     before, ran = await counted(lab.servers), await running(lab.servers)
-    at_work = Trap(lab.host("s1"), "tar", when='[ "$3" = -cf ]')
+    at_work = Trap(lab.host("s1"), "tar", when='[ "$4" = -cf ]')
     answering = Trap(lab.host("s2"), "sync", when='[ -e "$1/start-s2.1.do" ]')
     await asyncio.gather(at_work.lay(), answering.lay())
     async with replicas(lab, count=2) as bots:

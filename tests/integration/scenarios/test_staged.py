@@ -103,8 +103,8 @@ async def test_three_servers_stopped_one_after_the_other(lab: Lab, old_consul: P
 async def test_nobody_can_lead_alone(lab: Lab, old_consul: Path) -> None:
     """The peers were emptied while every log still has all three: peers.json in its old form heals.
 
-    So it does when all have left afterwards and s1, the first to leave, is dead: whoever is gone, the staged
-    bootstrap is not for two.
+    When all have left afterwards and s1, the first to leave, is dead, s3 can lead alone: the staged bootstrap of the
+    two that are left, with the claim.
     """
     await lab.up(servers=3, consul=old_consul)
     await put(lab.host("s1"), "last")
@@ -121,7 +121,7 @@ async def test_nobody_can_lead_alone(lab: Lab, old_consul: Path) -> None:
         await leave_stopped(lab)
         await lab.host("s1").kill()
         ended = await driven(rig, await rig.proposed(lost=("s1",)))
-        assert ended.plan.procedure == "peers-json"
+        assert ended.plan.procedure == "staged"
         assert ended.outcome is Outcome.RECOVERED
     await formed_with(lab, "last", servers=("s2", "s3"))
 
