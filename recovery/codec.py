@@ -14,7 +14,7 @@ import msgspec
 from recovery.errors import IllegalEvent, JournalUnreadable, UnknownKind, Unverified
 from recovery.journal import Event, Proposed, RunState, Unlocked, apply, start
 from recovery.model import ClusterName, RunId
-from recovery.plan import SCHEMA, Plan
+from recovery.plan import SCHEMA
 from recovery.signing import SigningKey, mac_of
 
 
@@ -156,8 +156,3 @@ def unreadable(cluster: ClusterName, run: RunId, fault: Fault) -> JournalUnreada
         f" retried; nothing was done. Where it holds the lock, `unlock {run}` takes it away; its lines stay as they"
         f" are. `status {cluster}` shows what it holds on the servers."
     )
-
-
-def encode_plan(plan: Plan) -> bytes:
-    """Write a plan for people and programs (``--json``)."""
-    return msgspec.json.format(_encoder.encode(plan), indent=2)

@@ -320,14 +320,19 @@ agent_elsewhere() {
     fi
 }
 
+# The unit's path on the bus: systemd escapes a digit in front, and everywhere what is no letter or digit.
+unit_bus_path() {
+    printf '/org/freedesktop/systemd1/unit/'
+    printf '%s' "$UNIT" | sed 's/_/_5f/g; s/\./_2e/g; s/-/_2d/g; s/@/_40/g; s/:/_3a/g; s/^[0-9]/_3&/'
+}
+
 # What systemd would start, for the reader. busctl tells where one word ends and the next begins; `systemctl show`
 # does not, and is taken where the unit's files leave no doubt.
 unit_facts() {
     printf 'source unit\n'
-    path=$(printf '%s' "$UNIT" | sed 's/_/_5f/g; s/\./_2e/g; s/-/_2d/g; s/@/_40/g; s/:/_3a/g; s/^[0-9]/_3&/')
     set -- ExecStart Environment EnvironmentFiles WorkingDirectory RootDirectory UnsetEnvironment PrivateTmp \
         BindPaths BindReadOnlyPaths TemporaryFileSystem ExecStartEx
-    bus=$(timeout 5 busctl get-property org.freedesktop.systemd1 "/org/freedesktop/systemd1/unit/$path" \
+    bus=$(timeout 5 busctl get-property org.freedesktop.systemd1 "$(unit_bus_path)" \
         org.freedesktop.systemd1.Service "$@" 9>&- 2>/dev/null)
     if [ -n "$bus" ]; then
         while IFS= read -r line; do
@@ -1331,8 +1336,7 @@ in_force() {
     [ -z "$void" ] || return 1
     # systemctl does not print conditions (measured with 252), the bus has them since 2013.
     if [ -z "$conditions" ]; then
-        label=$(printf '%s' "$UNIT" | sed 's/_/_5f/g; s/^[0-9]/_3&/; s/:/_3a/g; s/\./_2e/g; s/@/_40/g; s/-/_2d/g')
-        conditions=$(busctl get-property org.freedesktop.systemd1 "/org/freedesktop/systemd1/unit/$label" \
+        conditions=$(busctl get-property org.freedesktop.systemd1 "$(unit_bus_path)" \
             org.freedesktop.systemd1.Unit Conditions 9>&- 2>/dev/null)
         conditions=${conditions:-unknown}
     fi
