@@ -96,7 +96,8 @@ async def no_leader(probe: Probe, servers: tuple[ServerName, ...]) -> Fact:
     found, hosts = await asyncio.gather(pulses(probe, servers, numbers=False), looks(probe, servers))
     leaders = leaders_of(found)
     if leaders:
-        return Fails(f"{' and '.join(leaders)} names itself leader")
+        named = "names itself" if len(leaders) == 1 else "name themselves"
+        return Fails(f"{' and '.join(leaders)} {named} leader")
     for name in servers:
         host, view = hosts[name], found[name]
         if isinstance(host, str):

@@ -83,7 +83,7 @@ def judge(name: str, ours: str, lines: Sequence[str], categories: Mapping[str, f
             without = ", without a password" if open_to_all else ""
             warnings.append(
                 f"The user {user.name} of {name} may write the bot's keys too{without}: whoever that is can take its "
-                f"locks and throw runs away. Take `~*` from it, or `ACL SETUSER {user.name} off`, or let only people "
+                f"locks and delete its runs. Take `~*` from it, or `ACL SETUSER {user.name} off`, or let only people "
                 "have it who may approve alone."
             )
     return Access(warnings=tuple(warnings))
