@@ -251,7 +251,7 @@ class RedisStore:
 
     async def append(self, lease: Lease, event: Event, *, expected_length: int) -> None:
         """Record what the driver did and extend its lease; Ended frees the cluster's lock in the same act."""
-        undone = f"{type(event).__name__} was not recorded"
+        undone = "what the run did next was not recorded"
         line, before = await self._signed(
             lease.cluster, lease.run, event, expected_length=expected_length, undone=undone
         )
