@@ -214,7 +214,7 @@ class HostView(msgspec.Struct, frozen=True, kw_only=True):
     fenced_by: str = ""
     fence_void: str = ""
     """Why a fence that is there keeps nobody from starting."""
-    running_s: int = 0
+    running_s: int = -1
     """How long its process has been there."""
     run_by: str = ""
     """What its process was started by: the unit it is in, and its parent where that is not our unit."""

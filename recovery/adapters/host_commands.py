@@ -188,7 +188,7 @@ def parse_look(lines: Lines) -> HostView:
         hold_void=lines.text("hold_void"),
         fenced_by=lines.text("fenced_by"),
         fence_void=lines.text("fence_void"),
-        running_s=lines.number("running_s"),
+        running_s=lines.number("running_s", -1),
         run_by=lines.text("run_by"),
         free_bytes=lines.number("free_bytes"),
         state_bytes=lines.number("state_bytes"),

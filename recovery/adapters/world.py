@@ -250,7 +250,7 @@ class ClusterWorld:
         return tuple(
             Sighting(
                 server=name,
-                since_s=now_s - host.running_s if host.running_s else 0.0,
+                since_s=now_s - host.running_s if host.running_s >= 0 else 0.0,
                 by=_origin(host),
                 hold_left=host.hold_left,
             )
