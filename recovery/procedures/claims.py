@@ -10,7 +10,7 @@ from __future__ import annotations
 from recovery.diagnosis import Sight, Survey, VoterSight, survey
 from recovery.diagnosis.survey import alive_in_gossip, bare, blank, sign_of_life
 from recovery.model import ServerName, host_of
-from recovery.plan import Claim
+from recovery.plan import Claim, Silent
 
 
 def contradictions(seen: Survey, lost: tuple[ServerName, ...]) -> tuple[str, ...]:
@@ -77,6 +77,16 @@ def claims(seen: Survey) -> tuple[Claim, ...]:
         Claim(ServerName(voter.claim_as), voter.node_id, voter.address, _fenced(voter, seen))
         for voter in (*seen.voters, *seen.former)
         if seen.claimed(voter)
+    )
+
+
+def left_out_are_silent(name: ServerName, seen: Survey) -> tuple[Silent, ...]:
+    """Whom only this server's own set still names must not be there when it starts: it would vote with them."""
+    own = {peer.id for peer in seen.server(name).configuration if peer.voter}
+    return tuple(
+        Silent(ServerName(voter.name), voter.node_id, voter.address)
+        for voter in seen.former
+        if voter.node_id in own and voter.sight not in {Sight.STOPPED, Sight.FENCED, Sight.RUNNING}
     )
 
 

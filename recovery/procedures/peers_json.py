@@ -50,7 +50,7 @@ from recovery.plan import (
     WritePeers,
 )
 from recovery.procedures import parts
-from recovery.procedures.claims import claimable, claims, unaccounted
+from recovery.procedures.claims import claimable, claims, left_out_are_silent, unaccounted
 from recovery.procedures.ranking import ranking
 from recovery.raftentry import LogPosition, Peer
 
@@ -118,6 +118,7 @@ def _problems(seen: Survey, voters: tuple[VoterSight, ...]) -> tuple[str, ...]:
         if server.agent is not None and not server.agent.members
     ]
     problems += _left_out(seen, survivors)
+    problems += _lead_alone(seen, survivors)
     protocols = {protocol(server) for server in survivors}
     if len(protocols) > 1 or 0 in protocols:
         problems.append(
@@ -170,6 +171,20 @@ def _left_out(seen: Survey, survivors: list[ServerObservation]) -> list[str]:
                 "settings right?"
             )
     return problems
+
+
+def _lead_alone(seen: Survey, survivors: list[ServerObservation]) -> list[str]:
+    """Which survivor beside the freshest would elect itself: as leader it makes the others take its stale log."""
+    newest = max((place for s in survivors if (place := position(s)) is not None), default=None)
+    return [
+        f"{server.name} knows no other voter than itself and ends at {position(server)}, the freshest at {newest}: "
+        f"started beside the leader {server.name} would elect itself, and the newest entries could be lost. Archive "
+        "and empty its raft directory by hand; without data it joins as a new server."
+        for server in survivors
+        if position(server) != newest
+        and len(own := [peer for peer in server.configuration if peer.voter]) == 1
+        and is_peer(server, NodeId(own[0].id), own[0].address, seen.observation)
+    ]
 
 
 def protocol(server: ServerObservation) -> int:
@@ -253,15 +268,18 @@ def _plan(seen: Survey, survivors: tuple[VoterSight, ...], *, bigger: bool) -> P
     led: Check = LeaderElected(touched) if newest is None else LeaderHolds(touched, newest, holders)
     steps.append(parts.await_lone_leader(alone, led=led, newest=newest))
     gossip = (host_of(address),)
-    beside = (led, *silent)
+    beside = {
+        name: (PeersFileAbsent(name), led, *dict.fromkeys((*silent, *left_out_are_silent(name, seen))))
+        for name in rest
+    }
     if _cannot_elect(rest, seen):
-        steps += [parts.start_beside(name, before=(PeersFileAbsent(name), *beside)) for name in rest]
+        steps += [parts.start_beside(name, before=beside[name]) for name in rest]
         steps += [parts.join(name, gossip) for name in rest]
     else:
         # Each is told of the new set before the next one starts: together they could still elect by their old one.
         for name in rest:
             steps.append(parts.leads_on(name, led=led))
-            steps.append(parts.start_beside(name, before=(PeersFileAbsent(name), *beside), together=""))
+            steps.append(parts.start_beside(name, before=beside[name], together=""))
             steps.append(parts.join(name, gossip))
     for name in blanks:
         # One by one: two of them that see each other before the leader could found a cluster of their own.

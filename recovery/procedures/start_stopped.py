@@ -21,8 +21,20 @@ from recovery.diagnosis.survey import (
 )
 from recovery.diagnosis.versions import live_peers_file
 from recovery.model import ClusterObservation, NodeId, ServerName, ServerObservation, host_of
-from recovery.plan import SCHEMA, Check, PeersFileAbsent, Plan, PlanReport, Proposal, Refusal, Silent, Step
+from recovery.plan import (
+    SCHEMA,
+    Check,
+    LeaderElected,
+    PeersFileAbsent,
+    Plan,
+    PlanReport,
+    Proposal,
+    Refusal,
+    StateArchived,
+    Step,
+)
 from recovery.procedures import configured, parts
+from recovery.procedures.claims import left_out_are_silent
 from recovery.procedures.ranking import ranking
 
 NAME = "start"
@@ -92,7 +104,10 @@ def build(observation: ClusterObservation, diagnosis: ServersStopped | Degraded)
     if not (first or last):
         return Refusal(
             procedure=NAME,
-            reasons=(*(_foreign_line(name) for name in foreign), *(_empty_line(name) for name in empty)),
+            reasons=(
+                *(_foreign_line(name, seen) for name in foreign),
+                *(_empty_line(name) for name in empty),
+            ),
             next_step="Archive and wipe its raft directory by hand; started blank, it joins as a new server."
             if foreign
             else "Mount the disk, then ask again. If it is a new machine, start its agent by hand: it joins as a new "
@@ -134,7 +149,7 @@ def build(observation: ClusterObservation, diagnosis: ServersStopped | Degraded)
         parts.start_again(
             name,
             together="start",
-            before=(*_unloaded(observation.server(name)), *_left_out_are_silent(name, seen)),
+            before=(*_unloaded(observation.server(name)), *left_out_are_silent(name, seen)),
         )
         for name in first
     ]
@@ -144,12 +159,18 @@ def build(observation: ClusterObservation, diagnosis: ServersStopped | Degraded)
         host_of(raft_address(observation.server(voter.name), observation))
         for voter in seen.seen(Sight.RUNNING, Sight.STOPPED)
     )
-    for name in (*last, *running_blanks):
+    joined = tuple(name for name in last if not blank(observation.server(name)))
+    without_data = tuple(name for name in last if name not in joined)
+    for name in (*without_data, *running_blanks):
         # One by one: two blank ones that see each other before the leader could found a cluster of their own.
-        silent = _left_out_are_silent(name, seen)
-        steps.append(
-            parts.start_again(name, together="", before=(*_unloaded(observation.server(name)), *silent))
-        )
+        steps.append(parts.start_again(name, together="", before=_unloaded(observation.server(name))))
+        steps.append(parts.join(name, gossip))
+    for name in joined:
+        # Last: what it holds beside the leader's history is then in this archive alone.
+        steps += [parts.hold(name), parts.archive(name)]
+        harmless = (*_unloaded(observation.server(name)), *left_out_are_silent(name, seen))
+        led_now = LeaderElected(everyone)
+        steps.append(parts.start_beside(name, before=(led_now, StateArchived(name), *harmless), together=""))
         steps.append(parts.join(name, gossip))
     fenced = {s.name for s in observation.servers if s.host is not None and s.host.fenced_by}
     left_out = {*fenced, *foreign, *older, *empty}
@@ -164,18 +185,17 @@ def build(observation: ClusterObservation, diagnosis: ServersStopped | Degraded)
         "because a blank server votes for anybody"
         for name in running_blanks
     ]
-    warnings += [_foreign_line(name) for name in foreign]
+    warnings += [_foreign_line(name, seen) for name in foreign]
     warnings += [f"{_older_set_line(name, seen)} It stays stopped." for name in older]
     warnings += [_empty_line(name) for name in empty]
     warnings += [
         f"{name} learns the newest peer set only once it runs: keep {', '.join(away)} off until then."
         for name in (*first, *last)
-        if (away := [check.name for check in _left_out_are_silent(name, seen)])
+        if (away := [check.name for check in left_out_are_silent(name, seen)])
     ]
-    joined = [name for name in last if not blank(observation.server(name))]
     warnings += [
         f"{name} ends at {position(observation.server(name))}: what it holds beside the history of {seen.reference} "
-        "is dropped."
+        "is dropped; it is archived first."
         for name in joined
     ]
     plan = Plan(
@@ -189,16 +209,6 @@ def build(observation: ClusterObservation, diagnosis: ServersStopped | Degraded)
         steps=_unique(steps),
     )
     return Proposal(plan, PlanReport(ranking=ranking(observation)))
-
-
-def _left_out_are_silent(name: ServerName, seen: Survey) -> tuple[Silent, ...]:
-    """Whoever a recovery left out must not be there when one starts that would still vote with them."""
-    own = {peer.id for peer in seen.server(name).configuration if peer.voter}
-    return tuple(
-        Silent(ServerName(voter.name), voter.node_id, voter.address)
-        for voter in seen.former
-        if voter.node_id in own and voter.sight not in {Sight.STOPPED, Sight.FENCED, Sight.RUNNING}
-    )
 
 
 def _older_set_line(name: ServerName, seen: Survey) -> str:
@@ -248,10 +258,10 @@ def _may_join(server: ServerObservation, seen: Survey) -> bool:
 
     Its own peer set must have the server in it whose set counts now (the leader, where there is one). Of the others
     those that this set does not have would vote by the old one: too few of them may be here, and who is away has to
-    be silent.
+    be silent. The others give it no vote as long as its log ends before theirs.
     """
     own = [peer for peer in server.configuration if peer.voter]
-    if seen.reference is None:
+    if seen.reference is None or _newer(server, seen):
         return False
     reference = seen.server(seen.reference)
     if not any(is_peer(reference, NodeId(p.id), p.address, seen.observation) for p in own):
@@ -261,10 +271,27 @@ def _may_join(server: ServerObservation, seen: Survey) -> bool:
     return len(here) < len(own) // 2 + 1
 
 
-def _foreign_line(name: ServerName) -> str:
+def _newer(server: ServerObservation, seen: Survey) -> bool:
+    """Whether a log is not seen to end where the reference's does, or before.
+
+    With a later term it would make a leader step down by its mere start, and the voters of now would then elect it:
+    all that was written since would be gone (hashicorp/raft: whose log ends later gets the vote).
+    """
+    place = position(server)
+    newest = position(seen.server(seen.reference)) if seen.reference is not None else None
+    return place is None or newest is None or place > newest
+
+
+def _foreign_line(name: ServerName, seen: Survey) -> str:
+    place = position(seen.server(name))
+    newer = seen.reference is not None and place is not None and _newer(seen.server(name), seen)
     return (
         f"{name} is stopped and holds data, but is no voter of this cluster: it is not started, because it "
         "could lead a cluster of its own."
+    ) + (
+        f" {name} ends at {place}, not before {seen.reference}: what it holds may have been acknowledged, so keep it."
+        if newer
+        else ""
     )
 
 
