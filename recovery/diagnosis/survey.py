@@ -273,7 +273,11 @@ def _sight(peer: Peer, observation: ClusterObservation) -> VoterSight:
     name = _name_of(peer, observation)
     namesake = next((s for s in observation.servers if s.name == name), None)
     if namesake is None:
-        return VoterSight(NodeId(peer.id), peer.address, name or peer.address, Sight.UNMATCHED)
+        # Consul's name for it may be another one than that of the settings: its host answers all the same.
+        there = next((s for s in observation.servers if s.address == host_of(peer.address)), None)
+        if there is None or not (there.answers or unread_configuration(there)):
+            return VoterSight(NodeId(peer.id), peer.address, name or peer.address, Sight.UNMATCHED)
+        namesake = there
     sight = Sight.UNREACHED
     if namesake.answers:
         sight = Sight.HINDERED

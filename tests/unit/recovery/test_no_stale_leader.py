@@ -1,7 +1,9 @@
 """No server is started that could be elected over the history that counts, or whose data is then on no other disk."""
 
+import msgspec
+
 from recovery.diagnosis import diagnose
-from recovery.model import ServerName, ServerObservation
+from recovery.model import KnownNode, ServerName, ServerObservation
 from recovery.plan import ArchiveState, Proposal, Refusal, Risk, Silent, StartAgent
 from recovery.procedures import propose
 from tests.builders.observations import cluster, node_id, peers, running, stopped, unreachable
@@ -67,3 +69,21 @@ def test_who_an_old_set_still_names_has_to_be_silent_before_the_rest_is_started(
     start = next(step for step in given.plan.steps if step.action == StartAgent(ServerName("s2")))
     asked = {check.node_id for check in start.before if isinstance(check, Silent)}
     assert {node_id("s8"), node_id("s9")} <= asked
+
+
+def test_a_hindered_host_under_another_name_than_its_nodes_is_not_claimed() -> None:
+    """The settings call it s2, Consul calls it db-2: the address tells that it is the same."""
+    s1 = running("s1", voters=THREE)
+    assert s1.agent is not None
+    nodes = tuple(
+        msgspec.structs.replace(node, name="db-2") if node.node_id == node_id("s2") else node
+        for node in (*s1.agent.known_nodes, KnownNode("db-2", node_id("s2"), "198.51.100.12"))
+    )
+    s1 = msgspec.structs.replace(s1, agent=msgspec.structs.replace(s1.agent, known_nodes=nodes))
+    blind = msgspec.structs.replace(unreachable("s2"), answers=True, host_problem="sudo asks for a password")
+    seen = cluster(s1, blind, unreachable("s3"))
+    for word in ("198.51.100.12", "198.51.100.12:8300", node_id("s2")):
+        lost = (ServerName(word), ServerName("s3"))
+        given = propose(seen, diagnose(seen, lost), lost=lost, method="peers-json")
+        assert isinstance(given, Refusal), word
+        assert "its host answers" in " ".join(given.reasons), given.reasons
