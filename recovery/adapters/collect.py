@@ -293,6 +293,9 @@ def as_the_agent_says(host: HostView, view: AgentView) -> HostView:
     Where they differ, somebody has changed them since it was started, or they were misread: what a stopped or newly
     started agent would be is not known then.
     """
+    if "{{" in f"{host.client_addr}{host.http_addresses}{host.https_addresses}":
+        # Only the agent knows what a template comes to; this one has just answered where the bot asks.
+        host = msgspec.structs.replace(host, api_problem="")
     told = view.data_dir
     # A relative one is told as it was written.
     same = host.data_dir.endswith(f"/{posixpath.normpath(told)}") if not told.startswith("/") else False

@@ -146,3 +146,16 @@ def test_no_server_is_started_whose_agent_would_not_answer_where_the_bot_asks(
     assert isinstance(answer, Proposal if reached else Refusal)
     if isinstance(answer, Refusal):
         assert "http://127.0.0.1:8500" in answer.reasons[0]
+
+
+def test_an_agent_that_answers_is_no_riddle_though_its_address_is_a_template() -> None:
+    """What a template comes to only the agent knows: one that answers where the bot asks listens there."""
+    seen = running("s1", voters=THREE)
+    template = '{{ GetPrivateIP }} {{ GetInterfaceIP "lo" }}'
+    view = host(running=True, node_id=seen.node_id, http_port=8500, client_addr=template)
+    view = msgspec.structs.replace(view, api_problem=api_problem(view, AgentAccess()))
+    assert view.api_problem
+    assert seen.agent is not None
+    assert as_the_agent_says(view, seen.agent).api_problem == ""
+    elsewhere = msgspec.structs.replace(view, client_addr="198.51.100.11")
+    assert as_the_agent_says(elsewhere, seen.agent).api_problem
