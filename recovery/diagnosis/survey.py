@@ -355,6 +355,16 @@ def _name_of(peer: Peer, observation: ClusterObservation) -> str:
     return ""
 
 
+def elects_itself(server: ServerObservation, observation: ClusterObservation) -> bool:
+    """Whether its own peer set is itself alone: from 0.7 on it leads as soon as it is started, whoever else does."""
+    own = [peer for peer in server.configuration if peer.voter]
+    return (
+        not live_peers_file(server)
+        and len(own) == 1
+        and is_peer(server, NodeId(own[0].id), own[0].address, observation)
+    )
+
+
 def is_address(node_id: str) -> bool:
     """Whether a voter's id is its address (below Raft protocol 3), and no node carries it as its own."""
     return ":" in node_id

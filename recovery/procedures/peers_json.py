@@ -20,7 +20,15 @@ from __future__ import annotations
 
 from recovery.diagnosis import MajorityGone, ServersStopped, Sight, Survey, VoterSight, survey
 from recovery.diagnosis.leaderless import mend_the_look
-from recovery.diagnosis.survey import blank, has_files, is_peer, of_older_sets, position, raft_address
+from recovery.diagnosis.survey import (
+    blank,
+    elects_itself,
+    has_files,
+    is_peer,
+    of_older_sets,
+    position,
+    raft_address,
+)
 from recovery.diagnosis.versions import live_peers_file
 from recovery.model import ClusterObservation, NodeId, ServerName, ServerObservation, host_of
 from recovery.plan import (
@@ -181,9 +189,7 @@ def _lead_alone(seen: Survey, survivors: list[ServerObservation]) -> list[str]:
         f"started beside the leader {server.name} would elect itself, and the newest entries could be lost. Archive "
         "and empty its raft directory by hand; without data it joins as a new server."
         for server in survivors
-        if position(server) != newest
-        and len(own := [peer for peer in server.configuration if peer.voter]) == 1
-        and is_peer(server, NodeId(own[0].id), own[0].address, seen.observation)
+        if position(server) != newest and elects_itself(server, seen.observation)
     ]
 
 

@@ -13,6 +13,7 @@ from recovery.diagnosis import Degraded, ServersStopped, Sight, Survey, survey
 from recovery.diagnosis.survey import (
     believed_peers,
     blank,
+    elects_itself,
     is_peer,
     of_older_sets,
     position,
@@ -88,7 +89,10 @@ def build(observation: ClusterObservation, diagnosis: ServersStopped | Degraded)
     first = tuple(
         server.name
         for server in stopped
-        if server.name in voters and server.name not in older and not blank(server)
+        if server.name in voters
+        and server.name not in older
+        and not blank(server)
+        and not _stray(server, seen)
     )
     foreign = tuple(
         s.name
@@ -271,6 +275,15 @@ def _may_join(server: ServerObservation, seen: Survey) -> bool:
     return len(here) < len(own) // 2 + 1
 
 
+def _outside(server: ServerObservation, seen: Survey) -> str:
+    return "knows no other voter than itself" if _stray(server, seen) else "is no voter of this cluster"
+
+
+def _stray(server: ServerObservation, seen: Survey) -> bool:
+    """Whether it would elect itself although the set that counts has others: a disk of long ago, mostly."""
+    return len(seen.voters) > 1 and elects_itself(server, seen.observation)
+
+
 def _newer(server: ServerObservation, seen: Survey) -> bool:
     """Whether a log is not seen to end where the reference's does, or before.
 
@@ -286,7 +299,7 @@ def _foreign_line(name: ServerName, seen: Survey) -> str:
     place = position(seen.server(name))
     newer = seen.reference is not None and place is not None and _newer(seen.server(name), seen)
     return (
-        f"{name} is stopped and holds data, but is no voter of this cluster: it is not started, because it "
+        f"{name} is stopped and holds data, but {_outside(seen.server(name), seen)}: it is not started, because it "
         "could lead a cluster of its own."
     ) + (
         f" {name} ends at {place}, not before {seen.reference}: what it holds may have been acknowledged, so keep it."

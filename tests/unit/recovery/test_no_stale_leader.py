@@ -56,6 +56,19 @@ def test_a_survivor_that_would_lead_alone_is_not_started_beside_the_leader() -> 
     assert "s2 would elect itself" in " ".join(given.reasons)
 
 
+def test_a_voter_that_would_elect_itself_is_not_started_with_the_others() -> None:
+    """The same old disk, where the others are enough: they come back without it."""
+    seen = cluster(
+        stopped("s1", voters=THREE, last=(9, 900)),
+        stopped("s2", voters=peers("s2"), last=(9, 3)),
+        stopped("s3", voters=THREE, last=(9, 900)),
+    )
+    given = propose(seen, diagnose(seen))
+    assert isinstance(given, Proposal)
+    assert {s.action.server for s in given.plan.steps if isinstance(s.action, StartAgent)} == {"s1", "s3"}
+    assert any("s2 is stopped and holds data" in warning for warning in given.plan.warnings)
+
+
 def test_who_an_old_set_still_names_has_to_be_silent_before_the_rest_is_started() -> None:
     """One that the freshest server does not know any more could still vote with the rest by the old set."""
     lost = (ServerName("s3"),)
