@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from recovery.walsegment import Walk, crc32c, parse_walk, walked
@@ -174,9 +174,12 @@ def test_a_flipped_bit_before_the_last_batch_is_told(bit: int, place: float) -> 
 
 
 @given(start=st.integers(0, 480), length=st.integers(1, 700))
+@example(
+    start=185, length=4
+)  # The end of a batch becomes a frame that nobody wrote, behind a commit that has rotted.
 @settings(max_examples=100)
 def test_a_hole_is_told_as_long_as_a_batch_and_an_entry_are_left_behind_it(start: int, length: int) -> None:
-    """Zeros over what was acknowledged; and in no case does the log end within a batch."""
+    """Zeros over what was acknowledged; and in no case does the log end within a batch without a word."""
     written = segment(2, 3, 1, 4)
     third_commit = segment(2, 3, 1).summed - 8
     content = bytearray(written.file())
@@ -185,7 +188,7 @@ def test_a_hole_is_told_as_long_as_a_batch_and_an_entry_are_left_behind_it(start
 
     walk = walk_of(bytes(content))
 
-    assert walk.entries in {0, 2, 5, 6, 10}
+    assert walk.entries in {0, 2, 5, 6, 10} or walk.rotten
     if walk.entries < 10 and end <= third_commit:
         assert walk.rotten or walk.lost or walk.header != bytes(written.content[:32])
 
