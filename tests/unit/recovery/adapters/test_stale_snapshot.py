@@ -8,7 +8,7 @@ import pytest
 from recovery.adapters.host_commands import script
 
 # As measured of 0.7.5: a scheme in the address becomes a part of the host's name, and TLS is a variable of its own.
-# 1.1.0, 1.7.0, 1.8.7 and 1.18.1 take it that way too, over http and https.
+# 1.1.0, 1.7.0 and 1.18.1 take it that way too, over http and https.
 PROGRAM_0_7 = """#!/bin/sh
 [ "$*" = "snapshot save -stale $4" ] || exit 9
 case $CONSUL_HTTP_ADDR in
