@@ -25,6 +25,7 @@ from recovery.plan import (
     IsVoter,
     JoinGossip,
     LeaderElected,
+    LeaderHolds,
     LeaderStays,
     LiftFence,
     NothingToUndo,
@@ -379,6 +380,13 @@ def await_leader(servers: tuple[ServerName, ...]) -> Step:
         rollback=NothingToUndo("only looks"),
         timeout_s=LEADER_S,
     )
+
+
+def leads(
+    servers: tuple[ServerName, ...], *, newest: LogPosition | None, holders: tuple[ServerName, ...]
+) -> Check:
+    """One of these servers alone leads, and holds the newest entry where there is one; all of them are asked."""
+    return LeaderElected(servers) if newest is None else LeaderHolds(servers, newest, holders)
 
 
 def await_lone_leader(server: ServerName, *, led: Check, newest: LogPosition | None) -> Step:

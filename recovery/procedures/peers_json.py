@@ -37,8 +37,6 @@ from recovery.plan import (
     AgentStopped,
     Check,
     ConfigurationIs,
-    LeaderElected,
-    LeaderHolds,
     LogIs,
     NoLeader,
     OneHistory,
@@ -271,7 +269,7 @@ def _plan(seen: Survey, survivors: tuple[VoterSight, ...], *, bigger: bool) -> P
     )
     holders = tuple(name for name in ranked if position(observation.server(name)) == newest)
     # All of them are asked: one of the others may lead too, whoever started it.
-    led: Check = LeaderElected(touched) if newest is None else LeaderHolds(touched, newest, holders)
+    led = parts.leads(touched, newest=newest, holders=holders)
     steps.append(parts.await_lone_leader(alone, led=led, newest=newest))
     gossip = (host_of(address),)
     beside = {

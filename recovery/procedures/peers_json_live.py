@@ -24,8 +24,6 @@ from recovery.plan import (
     Claim,
     ConfigurationIs,
     IsVoter,
-    LeaderElected,
-    LeaderHolds,
     NoLeader,
     NothingToUndo,
     Observe,
@@ -114,7 +112,7 @@ def _plan(
     silent = tuple(Silent(claim.server, claim.node_id, claim.address) for claim in claims)
     quiet: tuple[Check, ...] = (NoLeader(everyone), *silent)
     holders = tuple(server.name for server in old_logs.freshest(ranked))
-    leads: Check = LeaderElected(everyone) if newest is None else LeaderHolds(everyone, newest, holders)
+    leads = parts.leads(everyone, newest=newest, holders=holders)
     led: tuple[Check, ...] = (leads, *silent)
     gossip = tuple(host_of(addresses[name]) for name in pair)
     steps: list[Step] = []

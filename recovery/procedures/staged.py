@@ -20,8 +20,6 @@ from recovery.plan import (
     Check,
     Claim,
     IsVoter,
-    LeaderElected,
-    LeaderHolds,
     LogEndsAlone,
     NoLeader,
     OneHistory,
@@ -109,7 +107,7 @@ def _plan(
     blanks = tuple(server.name for server in observation.servers if blank(server))
     everyone = (alone, *rest, *blanks)
     holders = tuple(server.name for server in old_logs.freshest(ranked))
-    leads: Check = LeaderElected(everyone) if newest is None else LeaderHolds(everyone, newest, holders)
+    leads = parts.leads(everyone, newest=newest, holders=holders)
     silent = tuple(Silent(claim.server, claim.node_id, claim.address) for claim in claims)
     gossip = (host_of(raft_address(chosen, observation)),)
     down: tuple[Check, ...] = tuple(AgentStopped(name) for name in everyone)
